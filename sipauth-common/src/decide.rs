@@ -1,0 +1,306 @@
+//! The whole decision: what happens to a packet, and why.
+//!
+//! [`decide`] is the only place to read. The kernel program, `sipauth explain` and the tests call it with their own [`Lookup`].
+//! It has no effects: counting, sampling, budgets ([`crate::stats::Bucket`]) and monitor mode are the caller's.
+
+use crate::{
+    address::Address,
+    config::{Config, DefaultPolicy, Lane, PortRole, flags},
+    flow::{Ban, Flow, FlowKey},
+    policy::{FLAG_MORE_PORTS, Policy, PortKey, modes},
+    reason::Reason,
+    sip::Class,
+};
+
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
+
+/// What of a packet matters, once its headers were read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PacketView {
+    /// Source address.
+    pub source: Address,
+    /// Source port, host order; 0 in a later fragment.
+    pub source_port: u16,
+    /// Destination port, host order; 0 in a later fragment.
+    pub destination_port: u16,
+    /// What it carries.
+    pub content: Content,
+}
+
+/// What a packet carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// Neither UDP nor TCP, or not IP.
+    Other,
+    /// A UDP datagram, or its first fragment.
+    Udp(Class),
+    /// A UDP or TCP header that breaks a rule; drops only what is for a protected port.
+    Malformed(Reason, u8),
+    /// A TCP segment. Its bytes say nothing about where a message begins, so the source alone decides.
+    Tcp {
+        /// SYN without ACK: a new connection.
+        opens: bool,
+    },
+    /// A fragment other than the first of a UDP or TCP packet: no ports to look at.
+    LaterFragment,
+}
+
+impl Content {
+    /// IP protocol number for flows; 0 where there is none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn protocol(self) -> u8 {
+        match self {
+            Self::Udp(_) => UDP,
+            Self::Tcp { .. } => TCP,
+            Self::Malformed(_, protocol) => protocol,
+            Self::Other | Self::LaterFragment => 0,
+        }
+    }
+}
+
+/// The maps, as the decision reads them.
+pub trait Lookup {
+    /// The settings; `None` only where the map cannot be read.
+    fn config(&self) -> Option<Config>;
+    /// What a local port (host order) is to us.
+    fn port_role(&self, port: u16) -> PortRole;
+    /// The policy of exactly this address.
+    fn host(&self, address: &Address) -> Option<Policy>;
+    /// The policy of the longest prefix that contains the address.
+    fn net(&self, address: &Address) -> Option<Policy>;
+    /// The gateway that a port of a policy belongs to.
+    fn port(&self, key: &PortKey) -> Option<u32>;
+    /// An authenticated flow, expired or not.
+    fn flow(&self, key: &FlowKey) -> Option<Flow>;
+    /// When the softswitch last sent a request to the address (`CLOCK_MONOTONIC`, ns).
+    fn peer(&self, address: &Address) -> Option<u64>;
+    /// A ban, expired or not.
+    fn ban(&self, address: &Address) -> Option<Ban>;
+    /// `CLOCK_MONOTONIC`, ns. Costs the kernel some 30 ns, so it is asked for only where needed.
+    fn now(&self) -> u64;
+}
+
+/// What happens to a packet. The verdict is the reason's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// Why; [`Reason::verdict`] says what.
+    pub reason: Reason,
+    /// Gateway that the packet is counted for; 0 for none.
+    pub gateway: u32,
+    /// Where a punted packet queues.
+    pub lane: Lane,
+}
+
+impl Decision {
+    #[inline(always)]
+    const fn new(reason: Reason, gateway: u32) -> Self {
+        Self { reason, gateway, lane: Lane::Untrusted }
+    }
+}
+
+/// Decides about one packet. The numbers are those of the design's list.
+#[inline(always)]
+pub fn decide<L: Lookup>(packet: &PacketView, maps: &L) -> Decision {
+    match packet.content {
+        Content::Other => return Decision::new(Reason::NotProtected, 0),
+        Content::LaterFragment => {}
+        Content::Malformed(..) | Content::Udp(_) | Content::Tcp { .. } => {
+            let role = maps.port_role(packet.destination_port);
+            if role.is_punt() {
+                return Decision::new(Reason::PuntPort, 0); // 1
+            }
+            if !role.is_protected() {
+                return Decision::new(Reason::NotProtected, 0);
+            }
+            if let Content::Malformed(reason, _) = packet.content {
+                return Decision::new(reason, 0); // 1
+            }
+        }
+    }
+    let Some(config) = maps.config() else { return Decision::new(Reason::NotConfigured, 0) };
+    if config.layout == 0 {
+        return Decision::new(Reason::NotConfigured, 0);
+    }
+    let policy = match maps.host(&packet.source) {
+        Some(policy) => Some(policy),
+        None => maps.net(&packet.source),
+    }; // 3
+    match policy {
+        Some(policy) => known(packet, maps, &config, &policy),
+        None => unknown(packet, maps, &config),
+    }
+}
+
+/// The source is an address of a gateway.
+#[inline(always)]
+fn known<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, policy: &Policy) -> Decision {
+    let gateway = policy.gateway;
+    let class = match packet.content {
+        Content::LaterFragment => return Decision::new(Reason::Fragment, gateway), // 2
+        Content::Udp(class) => Some(class),
+        _ => None,
+    };
+    if policy.has(modes::IP_PORT)
+        && let Some(owner) = port_owner(packet, maps, policy)
+    {
+        return Decision::new(Reason::PortMatch, owner); // 5
+    }
+    if policy.has(modes::IP) {
+        return Decision::new(Reason::IpMatch, gateway); // 5
+    }
+    if !policy.has(modes::IP_PORT) && banned(packet, maps) {
+        return Decision::new(Reason::Banned, gateway); // 4
+    }
+    if policy.has(modes::PASSWORD) {
+        return password(packet, maps, config, gateway, class, policy.has(modes::PEER)); // 6
+    }
+    if policy.has(modes::PEER) {
+        return peer(packet, maps, config, gateway, class); // 7
+    }
+    unauthorized(maps, config, gateway, Reason::PortMismatch) // 8
+}
+
+/// The gateway in mode `ip-port` that the source port belongs to.
+#[inline(always)]
+fn port_owner<L: Lookup>(packet: &PacketView, maps: &L, policy: &Policy) -> Option<u32> {
+    if packet.source_port == policy.port && policy.port != 0 {
+        return Some(policy.port_gateway);
+    }
+    if policy.flags & FLAG_MORE_PORTS == 0 || packet.source_port == 0 {
+        return None;
+    }
+    maps.port(&PortKey { port_set: policy.port_set, port: packet.source_port, reserved: 0 })
+}
+
+/// No gateway has the source address.
+#[inline(always)]
+fn unknown<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> Decision {
+    let class = match packet.content {
+        Content::LaterFragment => {
+            let refused = config.default_policy == DefaultPolicy::Deny as u32 && !learned_peer(packet, maps, config);
+            return Decision::new(if refused { Reason::FragmentUnknown } else { Reason::Fragment }, 0); // 2
+        }
+        Content::Udp(class) => Some(class),
+        _ => None,
+    };
+    if banned(packet, maps) {
+        return Decision::new(Reason::Banned, 0); // 4
+    }
+    if config.default_policy == DefaultPolicy::Allow as u32 {
+        return Decision::new(Reason::DefaultAllow, 0);
+    }
+    if config.default_policy == DefaultPolicy::Challenge as u32 {
+        return password(packet, maps, config, 0, class, false); // 6
+    }
+    if let Some(flow) = softswitch_connection(packet, maps, config) {
+        return flow;
+    }
+    if learned_peer(packet, maps, config) {
+        return peer(packet, maps, config, 0, class); // 7
+    }
+    unauthorized(maps, config, 0, Reason::UnknownSource) // 8
+}
+
+/// Mode `password`, and the default policy `challenge`.
+#[inline(always)]
+fn password<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: u32, class: Option<Class>, may_be_peer: bool) -> Decision {
+    let flow = live_flow(packet, maps, config);
+    let owner = match flow {
+        Some(flow) if flow.gateway != 0 => flow.gateway,
+        _ => gateway,
+    };
+    let passes = match class {
+        // TCP: only a connection that the softswitch itself opened is not the agent's.
+        None => flow.is_some(),
+        Some(Class::Request(method)) if method.is_initial() => false,
+        Some(_) => {
+            if flow.is_none() && (may_be_peer || learned_peer(packet, maps, config)) {
+                return Decision::new(Reason::Peer, gateway);
+            }
+            flow.is_some()
+        }
+    };
+    if passes {
+        return Decision::new(Reason::Flow, owner);
+    }
+    match class {
+        Some(Class::Response | Class::KeepAlive) => Decision::new(Reason::NoFlow, gateway),
+        _ => {
+            let lane = if flow.is_some() { Lane::Trusted } else { Lane::Untrusted };
+            punt(maps, config, Decision { reason: Reason::Challenge, gateway: owner, lane })
+        }
+    }
+}
+
+/// Mode `peer`, and learned peers: what belongs to a call that the softswitch made.
+#[inline(always)]
+fn peer<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: u32, class: Option<Class>) -> Decision {
+    match class {
+        Some(Class::Response | Class::KeepAlive) => Decision::new(Reason::Peer, gateway),
+        Some(Class::Request(method)) if !method.is_initial() => Decision::new(Reason::Peer, gateway),
+        Some(Class::Request(_)) => punt(maps, config, Decision { reason: Reason::PeerRequest, gateway, lane: Lane::Untrusted }),
+        None => match softswitch_connection(packet, maps, config) {
+            Some(flow) => flow,
+            None => punt(maps, config, Decision { reason: Reason::PeerRequest, gateway, lane: Lane::Untrusted }),
+        },
+    }
+}
+
+/// A TCP segment of a connection that the softswitch opened from a protected port; the egress program remembers these as flows.
+#[inline(always)]
+fn softswitch_connection<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> Option<Decision> {
+    match packet.content {
+        Content::Tcp { .. } => live_flow(packet, maps, config).map(|flow| Decision::new(Reason::Flow, flow.gateway)),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn live_flow<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> Option<Flow> {
+    let key = FlowKey { address: packet.source, port: packet.source_port, protocol: packet.content.protocol(), reserved: 0 };
+    match maps.flow(&key) {
+        Some(flow) if flow.is_live(maps.now(), config.flow_idle_ns) => Some(flow),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn learned_peer<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> bool {
+    match maps.peer(&packet.source) {
+        Some(seen) => maps.now().saturating_sub(seen) < config.peer_ttl_ns,
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn banned<L: Lookup>(packet: &PacketView, maps: &L) -> bool {
+    match maps.ban(&packet.source) {
+        Some(ban) => (ban.port == 0 || ban.port == packet.source_port) && maps.now() < ban.expires,
+        None => false,
+    }
+}
+
+/// Hands a packet to the agent, if there is one.
+#[inline(always)]
+fn punt<L: Lookup>(maps: &L, config: &Config, decision: Decision) -> Decision {
+    if config.agent_alive(maps.now()) {
+        return decision;
+    }
+    // A routing gateway never calls in, so there is nothing that failing open could admit.
+    let open = config.has(flags::FAIL_OPEN) && decision.reason as u32 == Reason::Challenge as u32;
+    Decision::new(if open { Reason::FailOpen } else { Reason::AgentDown }, decision.gateway)
+}
+
+/// Refuses, silently or through the agent.
+#[inline(always)]
+fn unauthorized<L: Lookup>(maps: &L, config: &Config, gateway: u32, silent: Reason) -> Decision {
+    if !config.has(flags::REPLY_UNAUTHORIZED) || !config.agent_alive(maps.now()) {
+        return Decision::new(silent, gateway);
+    }
+    let reason = if silent as u32 == Reason::PortMismatch as u32 { Reason::ReplyMismatch } else { Reason::ReplyUnknown };
+    Decision { reason, gateway, lane: Lane::Denied }
+}

@@ -1,0 +1,74 @@
+//! What is known of a source: values of `HOSTS_*` and `NETS_*`, and the key of `PORTS`.
+
+use crate::{address::Address, pod};
+
+/// Bits of [`Policy::modes`]: the union over all gateways that share the address.
+pub mod modes {
+    /// The source address is enough.
+    pub const IP: u8 = 1;
+    /// Address and source port must match.
+    pub const IP_PORT: u8 = 2;
+    /// SIP digest.
+    pub const PASSWORD: u8 = 4;
+    /// A routing gateway: responses and in-dialog requests only.
+    pub const PEER: u8 = 8;
+}
+
+/// Bit of [`Policy::flags`]: there are more ports than the inline one, in `PORTS`.
+pub const FLAG_MORE_PORTS: u8 = 1;
+
+/// Compiled policy of one address or prefix.
+///
+/// Several gateways may share an address; this is their union. `gateway` is the one that traffic is counted for unless
+/// a port decides: of the gateways in the strongest right that the address gives (`ip`, else `password`, else `ip-port`,
+/// else `peer`) the one with the highest priority.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Policy {
+    /// Gateway that is counted when no port of an `ip-port` gateway matched.
+    pub gateway: u32,
+    /// Gateway that `port` belongs to.
+    pub port_gateway: u32,
+    /// One source port that passes, host order; 0 for none.
+    pub port: u16,
+    /// Union of [`modes`].
+    pub modes: u8,
+    /// [`FLAG_MORE_PORTS`].
+    pub flags: u8,
+    /// Names this policy's entries in `PORTS`; equal for no two addresses or prefixes at a time. 0 without [`FLAG_MORE_PORTS`].
+    pub port_set: u32,
+}
+const _: () = assert!(size_of::<Policy>() == 16);
+
+/// Key of `PORTS`: a source port of the policy whose `port_set` it names. The value is the gateway's id (`u32`).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct PortKey {
+    /// [`Policy::port_set`].
+    pub port_set: u32,
+    /// Source port, host order; never 0.
+    pub port: u16,
+    /// Always 0.
+    pub reserved: u16,
+}
+const _: () = assert!(size_of::<PortKey>() == 8);
+
+pod!(Policy, PortKey);
+
+impl Policy {
+    /// Whether all bits of `mode` are in the union.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(&self, mode: u8) -> bool {
+        self.modes & mode != 0
+    }
+}
+
+/// Who is asking: what a decision looks a source up by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Source {
+    /// Source address.
+    pub address: Address,
+    /// Source port, host order.
+    pub port: u16,
+}
