@@ -29,6 +29,13 @@ impl Address {
         if self.0[0] == 0 && self.0[1] == 0 && self.0[2] == MAPPED { Some(self.0[3]) } else { None }
     }
 
+    /// The address with all but its first `prefix` bits (of 128) zero.
+    #[inline(always)]
+    #[must_use]
+    pub const fn network(&self, prefix: u8) -> Self {
+        Self([mask(self.0[0], prefix, 0), mask(self.0[1], prefix, 32), mask(self.0[2], prefix, 64), mask(self.0[3], prefix, 96)])
+    }
+
     /// The 16 bytes, network order.
     #[inline(always)]
     #[must_use]
@@ -50,6 +57,18 @@ impl Address {
     }
 }
 
+/// The word that begins at bit `first`, with the bits from `prefix` on zero.
+#[inline(always)]
+const fn mask(word: u32, prefix: u8, first: u8) -> u32 {
+    if prefix >= first + 32 {
+        word
+    } else if prefix <= first {
+        0
+    } else {
+        word & (u32::MAX << ((first + 32 - prefix) & 31)).to_be()
+    }
+}
+
 impl From<core::net::IpAddr> for Address {
     fn from(ip: core::net::IpAddr) -> Self {
         match ip {
@@ -65,5 +84,30 @@ impl From<Address> for core::net::IpAddr {
             Some(word) => Self::from(word.to_ne_bytes()),
             None => Self::from(address.octets()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::IpAddr;
+
+    #[test]
+    fn addresses_survive_the_way_there_and_back() {
+        for text in ["203.0.113.5", "0.0.0.0", "2001:db8::1", "::", "::1"] {
+            let ip: IpAddr = text.parse().expect("an address");
+            assert_eq!(IpAddr::from(Address::from(ip)), ip);
+        }
+    }
+
+    #[test]
+    fn a_network_has_its_host_bits_zero() {
+        let network = |text: &str, prefix| IpAddr::from(Address::from(text.parse::<IpAddr>().expect("an address")).network(prefix)).to_string();
+        assert_eq!(network("198.51.100.77", 96 + 24), "198.51.100.0");
+        assert_eq!(network("198.51.100.77", 96 + 31), "198.51.100.76");
+        assert_eq!(network("198.51.100.77", 128), "198.51.100.77");
+        assert_eq!(network("2001:db8:1:2:3:4:5:6", 48), "2001:db8:1::");
+        assert_eq!(network("2001:db8:1:2:3:4:5:6", 33), "2001:db8::");
+        assert_eq!(network("2001:db8:1:2:3:4:5:6", 0), "::");
     }
 }

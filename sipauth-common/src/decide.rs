@@ -173,7 +173,7 @@ fn port_owner<L: Lookup>(packet: &PacketView, maps: &L, policy: &Policy) -> Opti
     if policy.flags & FLAG_MORE_PORTS == 0 || packet.source_port == 0 {
         return None;
     }
-    maps.port(&PortKey { port_set: policy.port_set, port: packet.source_port, reserved: 0 })
+    maps.port(&PortKey { network: packet.source.network(policy.prefix), port: packet.source_port, prefix: policy.prefix, reserved: 0 })
 }
 
 /// No gateway has the source address.

@@ -35,23 +35,27 @@ pub struct Policy {
     pub modes: u8,
     /// [`FLAG_MORE_PORTS`].
     pub flags: u8,
-    /// Names this policy's entries in `PORTS`; equal for no two addresses or prefixes at a time. 0 without [`FLAG_MORE_PORTS`].
-    pub port_set: u32,
+    /// Length of the prefix that the policy stands at, in bits of the 16-byte [`Address`]: 128 for a host, 96 + n for an IPv4 prefix of length n.
+    pub prefix: u8,
+    /// Always 0.
+    pub reserved: [u8; 3],
 }
 const _: () = assert!(size_of::<Policy>() == 16);
 
-/// Key of `PORTS`: a source port of the policy whose `port_set` it names. The value is the gateway's id (`u32`).
+/// Key of `PORTS`: a source port that passes at an address or prefix. The value is the gateway's id (`u32`).
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct PortKey {
-    /// [`Policy::port_set`].
-    pub port_set: u32,
+    /// The address or, with its host bits zero, the prefix that the policy stands at.
+    pub network: Address,
     /// Source port, host order; never 0.
     pub port: u16,
+    /// [`Policy::prefix`].
+    pub prefix: u8,
     /// Always 0.
-    pub reserved: u16,
+    pub reserved: u8,
 }
-const _: () = assert!(size_of::<PortKey>() == 8);
+const _: () = assert!(size_of::<PortKey>() == 20);
 
 pod!(Policy, PortKey);
 
@@ -62,13 +66,4 @@ impl Policy {
     pub const fn has(&self, mode: u8) -> bool {
         self.modes & mode != 0
     }
-}
-
-/// Who is asking: what a decision looks a source up by.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Source {
-    /// Source address.
-    pub address: Address,
-    /// Source port, host order.
-    pub port: u16,
 }

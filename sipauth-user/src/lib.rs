@@ -1,1 +1,15 @@
-//! x
+//! The agent of sipauth: it fills the maps of the kernel program, runs the digest for gateways in password mode,
+//! and answers the command line.
+
+pub mod agent;
+pub mod auth;
+pub mod cli;
+pub mod compile;
+pub mod config;
+pub mod control;
+pub mod datapath;
+pub mod gateway;
+pub mod metrics;
+pub mod sip;
+pub mod store;
+pub mod worker;
