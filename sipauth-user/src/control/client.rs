@@ -63,10 +63,20 @@ impl Client {
         let stream = UnixStream::connect(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning { path: path.to_owned() },
             io::ErrorKind::PermissionDenied => ClientError::NotAllowed { path: path.to_owned() },
-            _ => ClientError::Broken { path: path.to_owned(), source },
+            _ => ClientError::Broken {
+                path: path.to_owned(),
+                source,
+            },
         })?;
-        let client = Self { stream: BufReader::new(stream), path: path.to_owned() };
-        let set = client.stream.get_ref().set_read_timeout(Some(PATIENCE)).and_then(|()| client.stream.get_ref().set_write_timeout(Some(PATIENCE)));
+        let client = Self {
+            stream: BufReader::new(stream),
+            path: path.to_owned(),
+        };
+        let set = client
+            .stream
+            .get_ref()
+            .set_read_timeout(Some(PATIENCE))
+            .and_then(|()| client.stream.get_ref().set_write_timeout(Some(PATIENCE)));
         set.map_err(|source| client.broken(source))?;
         Ok(client)
     }
@@ -100,7 +110,9 @@ impl Client {
         if line.is_empty() {
             return Ok(None);
         }
-        serde_json::from_slice(&line).map(Some).map_err(|_| ClientError::Dialect { path: self.path.clone() })
+        serde_json::from_slice(&line)
+            .map(Some)
+            .map_err(|_| ClientError::Dialect { path: self.path.clone() })
     }
 
     fn send(&mut self, request: &Request) -> Result<(), ClientError> {
@@ -110,6 +122,9 @@ impl Client {
     }
 
     fn broken(&self, source: io::Error) -> ClientError {
-        ClientError::Broken { path: self.path.clone(), source }
+        ClientError::Broken {
+            path: self.path.clone(),
+            source,
+        }
     }
 }

@@ -154,13 +154,19 @@ impl Response {
     /// It could not be done.
     #[must_use]
     pub fn failed(error: &impl ToString) -> Self {
-        Self::Error { refusal: Refusal::Failed, message: one_line(&error.to_string()) }
+        Self::Error {
+            refusal: Refusal::Failed,
+            message: one_line(&error.to_string()),
+        }
     }
 
     /// The answer is no.
     #[must_use]
     pub fn no(error: &impl ToString) -> Self {
-        Self::Error { refusal: Refusal::No, message: one_line(&error.to_string()) }
+        Self::Error {
+            refusal: Refusal::No,
+            message: one_line(&error.to_string()),
+        }
     }
 }
 
@@ -183,7 +189,11 @@ impl From<StoreError> for Response {
 }
 
 fn one_line(text: &str) -> String {
-    text.split(['\r', '\n']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+    text.split(['\r', '\n'])
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// A gateway without its secret.

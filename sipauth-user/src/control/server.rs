@@ -66,7 +66,10 @@ pub trait Handler: Send + Sync + 'static {
 /// # Errors
 /// Another agent answers there, or the path cannot be used.
 pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, ControlError> {
-    let failed = |source| ControlError::Bind { path: path.to_owned(), source };
+    let failed = |source| ControlError::Bind {
+        path: path.to_owned(),
+        source,
+    };
     let gid = match group {
         None => None,
         Some(name) => match Group::from_name(name) {
@@ -75,7 +78,11 @@ pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, ControlErr
         },
     };
     if let Some(directory) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(directory)
+            .map_err(failed)?;
     }
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -149,7 +156,11 @@ pub async fn serve<H: Handler>(listener: UnixListener, handler: Arc<H>, shutdown
 /// One connection. A request that was read is answered also when the agent is asked to stop meanwhile.
 async fn converse<H: Handler>(stream: UnixStream, handler: &H, shutdown: &CancellationToken) {
     let Ok(credentials) = stream.peer_cred() else { return };
-    let caller = Caller { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
+    let caller = Caller {
+        uid: credentials.uid(),
+        gid: credentials.gid(),
+        pid: credentials.pid(),
+    };
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -178,7 +189,8 @@ async fn converse<H: Handler>(stream: UnixStream, handler: &H, shutdown: &Cancel
 
 /// The next request; the inner error is the answer to a line that is none. `None` at the end.
 async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Result<Request, Response>>> {
-    let mut bytes = Vec::new();
+    // All the room at once: a vector that grows leaves copies of what may be a password behind.
+    let mut bytes = Vec::with_capacity(MAX_REQUEST);
     reader.take(MAX_REQUEST as u64).read_until(b'\n', &mut bytes).await?;
     if bytes.is_empty() {
         return Ok(None);
@@ -187,9 +199,13 @@ async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Optio
         Some(b'\n') => serde_json::from_slice(&bytes).map_err(|error| {
             // serde's text may quote a value of the request; its kind and place may not.
             let (kind, column) = (error.classify(), error.column());
-            Response::failed(&format!("the agent does not understand the request ({kind:?} at column {column}); use a sipauth of its version"))
+            Response::failed(&format!(
+                "the agent does not understand the request ({kind:?} at column {column}); use a sipauth of its version"
+            ))
         }),
-        _ => Err(Response::failed(&format!("a request is one line of at most {MAX_REQUEST} bytes; send less at a time"))),
+        _ => Err(Response::failed(&format!(
+            "a request is one line of at most {MAX_REQUEST} bytes; send less at a time"
+        ))),
     };
     bytes.zeroize();
     Ok(Some(request))
@@ -217,11 +233,14 @@ async fn stream_all(
 }
 
 async fn send(writer: &mut OwnedWriteHalf, response: &Response) -> io::Result<()> {
-    timeout(PATIENCE, writer.write_all(&line(response))).await.map_err(|_| io::ErrorKind::TimedOut)?
+    timeout(PATIENCE, writer.write_all(&line(response)))
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 fn line(response: &Response) -> Vec<u8> {
-    let mut line = serde_json::to_vec(response).unwrap_or_else(|_| br#"{"answer":"error","refusal":"failed","message":"the answer cannot be written"}"#.to_vec());
+    let mut line = serde_json::to_vec(response)
+        .unwrap_or_else(|_| br#"{"answer":"error","refusal":"failed","message":"the answer cannot be written"}"#.to_vec());
     line.push(b'\n');
     line
 }

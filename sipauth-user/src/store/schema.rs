@@ -40,7 +40,7 @@ pub(super) async fn check(store: &Store) -> Result<(), StoreError> {
     let failed = |source| classify(path, source);
     let row = sqlx::query("PRAGMA user_version").fetch_one(&store.pool).await.map_err(failed)?;
     let found: i64 = row.try_get(0).map_err(failed)?;
-    if found > VERSION || found < 0 {
+    if !(0..=VERSION).contains(&found) {
         return Err(StoreError::Newer {
             path: path.to_owned(),
             found,
