@@ -99,7 +99,12 @@ impl Mint {
 }
 
 fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
-    Hmac::new(&(*key).into())
+    // HMAC pads a key to the block with zeros (RFC 2104, 2); done here, so that no length can be wrong at run time.
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(key);
+    let mac = Hmac::new(&block.into());
+    block.zeroize();
+    mac
 }
 
 fn authenticate(key: &Hmac<Sha256>, body: &[u8], source: IpAddr) -> Hmac<Sha256> {
