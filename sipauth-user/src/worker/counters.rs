@@ -7,8 +7,6 @@ use std::sync::{
 
 use crate::auth::Outcome;
 
-const ALL: &[Outcome] = &[Outcome::Authenticated];
-
 /// What can go wrong around a datagram. None of it is the sender's doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
@@ -66,7 +64,7 @@ pub(super) struct Counters {
 impl Counters {
     pub(super) fn new() -> Self {
         Self {
-            outcomes: ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            outcomes: Outcome::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             faults: Default::default(),
         }
     }
@@ -93,7 +91,7 @@ pub(super) fn outcomes(counters: &[Arc<Counters>]) -> Vec<(Outcome, u64)> {
             .map(|count| count.load(Relaxed))
             .sum()
     };
-    ALL.iter().map(|&outcome| (outcome, sum(outcome as usize))).collect()
+    Outcome::ALL.iter().map(|&outcome| (outcome, sum(outcome as usize))).collect()
 }
 
 /// The sum over workers.
