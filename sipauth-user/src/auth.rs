@@ -13,6 +13,8 @@ mod nonce;
 mod outcome;
 mod replay;
 mod settings;
+mod tag;
+mod verify;
 #[cfg(test)]
 mod tests;
 

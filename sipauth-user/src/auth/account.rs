@@ -130,6 +130,21 @@ impl Drop for Hashes {
     }
 }
 
+/// Stands in for an unknown user, so that the same work is done. No response can match it, as the caller knows that there is no account.
+pub(super) struct Dummy(Ha1);
+
+impl Default for Dummy {
+    fn default() -> Self {
+        Self(Ha1::derive("", "", ""))
+    }
+}
+
+impl Dummy {
+    pub(super) const fn ha1(&self) -> &Ha1 {
+        &self.0
+    }
+}
+
 impl Hashes {
     fn derive(username: &str, realm: &str, password: &str) -> Self {
         let parts = [username.as_bytes(), realm.as_bytes(), password.as_bytes()];
