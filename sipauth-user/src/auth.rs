@@ -14,9 +14,11 @@ mod outcome;
 mod replay;
 mod settings;
 mod tag;
-mod verify;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::{net::SocketAddr, time::Duration};
 

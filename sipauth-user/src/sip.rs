@@ -82,7 +82,10 @@ impl Kind {
             (b"Authorization", Kind::Authorization),
             (b"Proxy-Authorization", Kind::ProxyAuthorization),
         ];
-        NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, kind)| *kind)
+        NAMES
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, kind)| *kind)
     }
 }
 
@@ -204,7 +207,11 @@ impl<'a> Message<'a> {
 
     /// Every header line that has a colon.
     pub fn headers(&self) -> impl Iterator<Item = Header<'a>> + use<'a> {
-        Headers { rest: self.head, done: false }.filter_map(split)
+        Headers {
+            rest: self.head,
+            done: false,
+        }
+        .filter_map(split)
     }
 
     fn of_kind(&self, wanted: Kind) -> impl Iterator<Item = &'a [u8]> + use<'a> {
@@ -327,7 +334,10 @@ impl<'a> Iterator for Headers<'a> {
 
 fn split(line: &[u8]) -> Option<Header<'_>> {
     let colon = memchr::memchr(b':', line)?;
-    Some(Header { name: line[..colon].trim_ascii_end(), value: line[colon + 1..].trim_ascii() })
+    Some(Header {
+        name: line[..colon].trim_ascii_end(),
+        value: line[colon + 1..].trim_ascii(),
+    })
 }
 
 fn strip_cr(line: &[u8]) -> &[u8] {
@@ -345,7 +355,11 @@ fn check(value: &[u8]) -> Result<(), ParseError> {
         b'\r' => value.get(i + 1) != Some(&b'\n'),
         _ => b.is_ascii_control(),
     };
-    if value.iter().enumerate().any(bad) { Err(ParseError::BadByte) } else { Ok(()) }
+    if value.iter().enumerate().any(bad) {
+        Err(ParseError::BadByte)
+    } else {
+        Ok(())
+    }
 }
 
 fn start_line(line: &[u8]) -> Result<(StartLine<'_>, Option<ParseError>), ParseError> {
@@ -376,7 +390,10 @@ fn start_line(line: &[u8]) -> Result<(StartLine<'_>, Option<ParseError>), ParseE
         Some(ParseError::BadVersion)
     };
     // Methods are case-sensitive (RFC 3261, 7.1).
-    let method = Method::NAMED.into_iter().find(|m| m.as_str().as_bytes() == token).unwrap_or(Method::Unknown);
+    let method = Method::NAMED
+        .into_iter()
+        .find(|m| m.as_str().as_bytes() == token)
+        .unwrap_or(Method::Unknown);
     Ok((StartLine::Request { method, token, uri }, fault))
 }
 

@@ -43,7 +43,15 @@ impl Authenticator {
         let replay = Replay::new(settings.replay_capacity);
         // A nonce has 48 bits for it.
         let started = Timestamp(started.0 & ((1 << 48) - 1));
-        Self { settings, mint, replay, dummy: Dummy::default(), worker, started, serial: 0 }
+        Self {
+            settings,
+            mint,
+            replay,
+            dummy: Dummy::default(),
+            worker,
+            started,
+            serial: 0,
+        }
     }
 
     /// Other settings or keys from now on. Nonces and their use live on; so does the capacity of the replay memory.
@@ -55,19 +63,37 @@ impl Authenticator {
     /// What to do with a datagram.
     pub fn handle<D: Directory + ?Sized>(&mut self, datagram: &[u8], arrival: &Arrival, directory: &D, now: Timestamp) -> Action {
         if classify_payload(datagram) == Class::KeepAlive {
-            return Action::Absorb { outcome: Outcome::KeepAlive };
+            return Action::Absorb {
+                outcome: Outcome::KeepAlive,
+            };
         }
         let (message, fault) = match Message::read(datagram) {
             Ok(read) => read,
-            Err(ParseError::Empty) => return Action::Absorb { outcome: Outcome::KeepAlive },
-            Err(_) => return Action::Absorb { outcome: Outcome::Unparseable },
+            Err(ParseError::Empty) => {
+                return Action::Absorb {
+                    outcome: Outcome::KeepAlive,
+                };
+            }
+            Err(_) => {
+                return Action::Absorb {
+                    outcome: Outcome::Unparseable,
+                };
+            }
         };
         let StartLine::Request { method, .. } = message.start() else {
-            return Action::Absorb { outcome: Outcome::Response };
+            return Action::Absorb {
+                outcome: Outcome::Response,
+            };
         };
-        let reply = Reply { message: &message, source: arrival.source, mint: &self.mint };
+        let reply = Reply {
+            message: &message,
+            source: arrival.source,
+            mint: &self.mint,
+        };
         if method == Method::Ack && message.to_tag().is_some_and(|tag| self.mint.tags.is_ours(tag, &message)) {
-            return Action::Absorb { outcome: Outcome::AckAbsorbed };
+            return Action::Absorb {
+                outcome: Outcome::AckAbsorbed,
+            };
         }
         if arrival.denied {
             return match method {
@@ -77,27 +103,44 @@ impl Authenticator {
         }
         let source = directory.source(arrival.source.ip().to_canonical());
         if !source.peer && !source.password && !arrival.trusted {
-            return Action::Absorb { outcome: Outcome::UnknownSource };
+            return Action::Absorb {
+                outcome: Outcome::UnknownSource,
+            };
         }
         if fault.is_some() {
             return match method {
                 // Nothing answers an ACK (RFC 3261, 17.1.1.3).
-                Method::Ack => Action::Absorb { outcome: Outcome::BadRequest },
+                Method::Ack => Action::Absorb {
+                    outcome: Outcome::BadRequest,
+                },
                 _ => reply.send(Status::BadRequest, Outcome::BadRequest),
             };
         }
         if message.to_tag().is_some() && (arrival.trusted || source.peer) {
-            return Action::Release { flow: None, outcome: Outcome::InDialog };
+            return Action::Release {
+                flow: None,
+                outcome: Outcome::InDialog,
+            };
         }
         match method {
             // ACK and CANCEL cannot be challenged (RFC 3261, 22.1).
-            Method::Cancel if arrival.trusted => Action::Release { flow: None, outcome: Outcome::InDialog },
-            Method::Ack => Action::Absorb { outcome: Outcome::AckNoFlow },
+            Method::Cancel if arrival.trusted => Action::Release {
+                flow: None,
+                outcome: Outcome::InDialog,
+            },
+            Method::Ack => Action::Absorb {
+                outcome: Outcome::AckNoFlow,
+            },
             Method::Cancel => reply.send(Status::NoSuchTransaction, Outcome::CancelNoFlow),
-            Method::Options if source.peer => Action::Release { flow: None, outcome: Outcome::PeerOptions },
+            Method::Options if source.peer => Action::Release {
+                flow: None,
+                outcome: Outcome::PeerOptions,
+            },
             _ if source.password => self.authenticate(datagram, &message, arrival.source, source, directory, now),
             _ if source.peer => reply.send(Status::Forbidden, Outcome::PeerInitial),
-            _ => Action::Absorb { outcome: Outcome::UnknownSource },
+            _ => Action::Absorb {
+                outcome: Outcome::UnknownSource,
+            },
         }
     }
 
@@ -113,22 +156,46 @@ impl Authenticator {
         match self.verify(datagram, message, from, source, directory, now) {
             Ok(proof) => {
                 let lifetime = match message.start() {
-                    StartLine::Request { method: Method::Register, .. } => message
+                    StartLine::Request {
+                        method: Method::Register, ..
+                    } => message
                         .requested_expiry(DEFAULT_EXPIRY)
                         .map(|seconds| Duration::from_secs(u64::from(seconds.min(MAX_EXPIRY))) + EXPIRY_MARGIN),
                     _ => None,
                 };
-                let outcome = if proof.again { Outcome::Retransmission } else { Outcome::Authenticated };
-                Action::Release { flow: Some(FlowGrant { gateway: proof.gateway, lifetime }), outcome }
+                let outcome = if proof.again {
+                    Outcome::Retransmission
+                } else {
+                    Outcome::Authenticated
+                };
+                Action::Release {
+                    flow: Some(FlowGrant {
+                        gateway: proof.gateway,
+                        lifetime,
+                    }),
+                    outcome,
+                }
             }
             Err(refusal) => {
                 self.serial += 1;
-                let nonce = Nonce { issued: now, started: self.started, worker: self.worker, serial: self.serial };
+                let nonce = Nonce {
+                    issued: now,
+                    started: self.started,
+                    worker: self.worker,
+                    serial: self.serial,
+                };
                 let nonce = self.mint.issue(&nonce, from.ip());
-                let status = if self.settings.proxy { Status::ProxyAuthenticationRequired } else { Status::Unauthorized };
+                let status = if self.settings.proxy {
+                    Status::ProxyAuthenticationRequired
+                } else {
+                    Status::Unauthorized
+                };
                 let mut response = Response::new(status, message, from, &self.mint.tags.make(message));
                 challenge::write(&mut response, &self.settings, source.realm, &nonce, refusal.stale);
-                Action::Reply { response: response.finish(), outcome: refusal.outcome }
+                Action::Reply {
+                    response: response.finish(),
+                    outcome: refusal.outcome,
+                }
             }
         }
     }

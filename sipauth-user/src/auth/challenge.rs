@@ -5,8 +5,16 @@ use crate::sip::Response;
 
 /// One header for each algorithm, in the order of the settings.
 pub(super) fn write(response: &mut Response, settings: &Settings, realm: &str, nonce: &[u8], stale: bool) {
-    let name: &[u8] = if settings.proxy { b"Proxy-Authenticate: " } else { b"WWW-Authenticate: " };
-    let algorithms = if settings.algorithms.is_empty() { &[Algorithm::Md5][..] } else { &settings.algorithms };
+    let name: &[u8] = if settings.proxy {
+        b"Proxy-Authenticate: "
+    } else {
+        b"WWW-Authenticate: "
+    };
+    let algorithms = if settings.algorithms.is_empty() {
+        &[Algorithm::Md5][..]
+    } else {
+        &settings.algorithms
+    };
     for algorithm in algorithms {
         let mut value = Vec::with_capacity(160);
         value.extend_from_slice(b"Digest realm=\"");

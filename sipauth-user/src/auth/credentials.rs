@@ -53,7 +53,9 @@ impl<'a> Credentials<'a> {
             (b"qop", &mut self.qop),
             (b"nc", &mut self.nc),
         ];
-        let Some((_, slot)) = slots.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else { return };
+        let Some((_, slot)) = slots.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
+            return;
+        };
         if slot.replace(value).is_some() {
             self.malformed = true;
         }
@@ -62,7 +64,10 @@ impl<'a> Credentials<'a> {
 
 /// White space and commas; empty list elements are allowed (RFC 7230, 7).
 fn skip(text: &[u8]) -> &[u8] {
-    let end = text.iter().position(|b| !b.is_ascii_whitespace() && *b != b',').unwrap_or(text.len());
+    let end = text
+        .iter()
+        .position(|b| !b.is_ascii_whitespace() && *b != b',')
+        .unwrap_or(text.len());
     &text[end..]
 }
 

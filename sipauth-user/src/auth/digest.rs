@@ -22,7 +22,14 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Md5, Self::Md5Sess, Self::Sha256, Self::Sha256Sess, Self::Sha512T256, Self::Sha512T256Sess];
+    pub const ALL: [Self; 6] = [
+        Self::Md5,
+        Self::Md5Sess,
+        Self::Sha256,
+        Self::Sha256Sess,
+        Self::Sha512T256,
+        Self::Sha512T256Sess,
+    ];
 
     /// Name in a challenge.
     #[must_use]

@@ -66,7 +66,11 @@ pub(super) struct Replay {
 
 impl Replay {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { windows: BTreeMap::new(), floor: 0, capacity: capacity.max(1) }
+        Self {
+            windows: BTreeMap::new(),
+            floor: 0,
+            capacity: capacity.max(1),
+        }
     }
 
     /// Whether uses of this nonce may have been forgotten.
@@ -81,7 +85,15 @@ impl Replay {
     }
 
     /// To be called only with credentials that are right, else anybody could use up a count or fill the memory.
-    pub(super) fn commit(&mut self, serial: u64, issued: Timestamp, count: u32, fingerprint: Fingerprint, now: Timestamp, lifetime: Duration) -> Use {
+    pub(super) fn commit(
+        &mut self,
+        serial: u64,
+        issued: Timestamp,
+        count: u32,
+        fingerprint: Fingerprint,
+        now: Timestamp,
+        lifetime: Duration,
+    ) -> Use {
         if self.forgotten(serial) {
             return Use::Replay;
         }
@@ -94,8 +106,13 @@ impl Replay {
                 return Use::Replay;
             }
         }
-        let window =
-            self.windows.entry(serial).or_insert(Window { issued, highest: 0, bits: 0, recent: [([0; 16], Timestamp(0)); RECENT], next: 0 });
+        let window = self.windows.entry(serial).or_insert(Window {
+            issued,
+            highest: 0,
+            bits: 0,
+            recent: [([0; 16], Timestamp(0)); RECENT],
+            next: 0,
+        });
         if known && window.has_recent(fingerprint, now) {
             return Use::Retransmission;
         }
@@ -128,7 +145,9 @@ impl Replay {
 impl Window {
     /// Either way: a clock that stepped back must not lengthen the time.
     fn has_recent(&self, fingerprint: Fingerprint, now: Timestamp) -> bool {
-        self.recent.iter().any(|(seen, at)| *seen == fingerprint && at.0 != 0 && u128::from(now.0.abs_diff(at.0)) <= RETRANSMISSION.as_millis())
+        self.recent
+            .iter()
+            .any(|(seen, at)| *seen == fingerprint && at.0 != 0 && u128::from(now.0.abs_diff(at.0)) <= RETRANSMISSION.as_millis())
     }
 
     /// Marks a count as used; false if it was, or is too old to tell.
@@ -142,7 +161,9 @@ impl Window {
             self.highest = count;
             return true;
         }
-        let Some(bit) = 1_u64.checked_shl(self.highest - count) else { return false };
+        let Some(bit) = 1_u64.checked_shl(self.highest - count) else {
+            return false;
+        };
         let fresh = self.bits & bit == 0;
         self.bits |= bit;
         fresh

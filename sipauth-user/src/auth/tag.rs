@@ -19,7 +19,10 @@ pub(super) struct Tags {
 
 impl Tags {
     pub(super) fn new(current: &Hmac<Sha256>, previous: Option<&Hmac<Sha256>>) -> Self {
-        Self { current: current.clone(), previous: previous.cloned() }
+        Self {
+            current: current.clone(),
+            previous: previous.cloned(),
+        }
     }
 
     /// The tag for responses to `message`.

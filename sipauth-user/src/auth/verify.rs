@@ -46,21 +46,30 @@ impl Authenticator {
         directory: &D,
         now: Timestamp,
     ) -> Result<Proof, Refusal> {
-        let StartLine::Request { token: method, uri, .. } = message.start() else { return Err(Outcome::BadCredentials.into()) };
+        let StartLine::Request { token: method, uri, .. } = message.start() else {
+            return Err(Outcome::BadCredentials.into());
+        };
         let credentials = ours(message, source.realm, directory)?;
-        let (Some(username), Some(nonce_text), Some(digest_uri), Some(answer), false) =
-            (credentials.username, credentials.nonce, credentials.uri, credentials.response, credentials.malformed)
-        else {
+        let (Some(username), Some(nonce_text), Some(digest_uri), Some(answer), false) = (
+            credentials.username,
+            credentials.nonce,
+            credentials.uri,
+            credentials.response,
+            credentials.malformed,
+        ) else {
             return Err(Outcome::BadCredentials.into());
         };
         let algorithm = self.offered(credentials.algorithm).ok_or(Outcome::AlgorithmMismatch)?;
         let (protection, count) = self.protection(&credentials, message.body())?;
-        if algorithm.is_session() && credentials.cnonce.is_none() {
+        if algorithm.is_session() && credentials.cnonce.is_none() || answer.len() != algorithm.hash().hex_len() {
             return Err(Outcome::BadCredentials.into());
         }
         let nonce = self.mint.verify(nonce_text, from.ip()).ok_or(Outcome::BadNonce)?;
         if !self.is_fresh(&nonce, now) {
-            return Err(Refusal { outcome: Outcome::StaleNonce, stale: true });
+            return Err(Refusal {
+                outcome: Outcome::StaleNonce,
+                stale: true,
+            });
         }
         if !same_uri(&unescape(digest_uri), uri, self.settings.uri_match) {
             return Err(Outcome::UriMismatch.into());
@@ -69,11 +78,25 @@ impl Authenticator {
         let username = unescape(username);
         let (account, with_domain) = find(directory, &username);
         // An unknown user takes the same way, so that time tells nothing.
-        let ha1 = account.map_or(self.dummy.ha1(), |account| &account.ha1).get(algorithm.hash(), with_domain);
+        let ha1 = account
+            .map_or(self.dummy.ha1(), |account| &account.ha1)
+            .get(algorithm.hash(), with_domain);
         let cnonce = credentials.cnonce.unwrap_or_default();
-        let expected = response(ha1, &Input { algorithm, method, uri: digest_uri, nonce: nonce_text, protection, cnonce });
+        let expected = response(
+            ha1,
+            &Input {
+                algorithm,
+                method,
+                uri: digest_uri,
+                nonce: nonce_text,
+                protection,
+                cnonce,
+            },
+        );
         let right = bool::from(expected.as_bytes().ct_eq(&answer.to_ascii_lowercase()));
-        let Some(account) = account else { return Err(Outcome::UnknownUser.into()) };
+        let Some(account) = account else {
+            return Err(Outcome::UnknownUser.into());
+        };
         if credentials.realm.is_none_or(|realm| *unescape(realm) != *account.realm.as_bytes()) {
             return Err(Outcome::RealmMismatch.into());
         }
@@ -84,11 +107,23 @@ impl Authenticator {
             return Err(Outcome::WrongAddress.into());
         }
         let print = fingerprint(datagram, from);
-        match self.replay.commit(nonce.serial, nonce.issued, count, print, now, self.settings.nonce_lifetime) {
-            Use::First => Ok(Proof { gateway: account.gateway, again: false }),
-            Use::Retransmission => Ok(Proof { gateway: account.gateway, again: true }),
+        match self
+            .replay
+            .commit(nonce.serial, nonce.issued, count, print, now, self.settings.nonce_lifetime)
+        {
+            Use::First => Ok(Proof {
+                gateway: account.gateway,
+                again: false,
+            }),
+            Use::Retransmission => Ok(Proof {
+                gateway: account.gateway,
+                again: true,
+            }),
             // The hash was right, so the client knows the password: it may simply try again.
-            Use::Replay => Err(Refusal { outcome: Outcome::Replayed, stale: true }),
+            Use::Replay => Err(Refusal {
+                outcome: Outcome::Replayed,
+                stale: true,
+            }),
         }
     }
 
@@ -113,7 +148,9 @@ impl Authenticator {
         } else {
             return Err(Outcome::QopMismatch);
         };
-        let (Some(nc), Some(_)) = (credentials.nc, credentials.cnonce) else { return Err(Outcome::BadCredentials) };
+        let (Some(nc), Some(_)) = (credentials.nc, credentials.cnonce) else {
+            return Err(Outcome::BadCredentials);
+        };
         let count = count(nc).ok_or(Outcome::BadCredentials)?;
         Ok((Some(Protection { qop, nc, body }), count))
     }
@@ -134,8 +171,12 @@ fn ours<'a, D: Directory + ?Sized>(message: &Message<'a>, realm: &str, directory
     let digests = || message.authorizations().filter_map(Credentials::parse);
     let with_realm = |c: &Credentials<'a>| c.realm.is_some_and(|r| *unescape(r) == *realm.as_bytes());
     let with_account = |c: &Credentials<'a>| {
-        let (Some(username), Some(realm)) = (c.username, c.realm) else { return false };
-        find(directory, &unescape(username)).0.is_some_and(|account| *account.realm.as_bytes() == *unescape(realm))
+        let (Some(username), Some(realm)) = (c.username, c.realm) else {
+            return false;
+        };
+        find(directory, &unescape(username))
+            .0
+            .is_some_and(|account| *account.realm.as_bytes() == *unescape(realm))
     };
     if let Some(found) = digests().find(with_realm).or_else(|| digests().find(with_account)) {
         return Ok(found);
@@ -154,9 +195,14 @@ fn find<'d, D: Directory + ?Sized>(directory: &'d D, username: &[u8]) -> (Option
     if let Some(account) = directory.account(username) {
         return (Some(account), false);
     }
-    let Some(at) = memchr::memrchr(b'@', username) else { return (None, false) };
+    let Some(at) = memchr::memrchr(b'@', username) else {
+        return (None, false);
+    };
     let account = directory.account(&username[..at]);
-    (account, account.is_some_and(|account| *account.realm.as_bytes() == username[at + 1..]))
+    (
+        account,
+        account.is_some_and(|account| *account.realm.as_bytes() == username[at + 1..]),
+    )
 }
 
 /// RFC 7616, 3.4: eight hex digits; the first count is 1.
@@ -182,7 +228,9 @@ fn core_of(uri: &[u8]) -> (&[u8], Vec<u8>) {
         return (uri, Vec::new());
     }
     // The user part may have semicolons and question marks of its own (RFC 3261, 25.1: `user-unreserved`), a host none of these.
-    let host_at = memchr::memrchr(b'@', uri).or_else(|| memchr::memchr(b':', uri)).map_or(0, |at| at + 1);
+    let host_at = memchr::memrchr(b'@', uri)
+        .or_else(|| memchr::memchr(b':', uri))
+        .map_or(0, |at| at + 1);
     let (user, rest) = uri.split_at(host_at);
     let end = rest.iter().position(|b| matches!(b, b';' | b'?')).unwrap_or(rest.len());
     let host = &rest[..end];

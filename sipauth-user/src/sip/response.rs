@@ -58,11 +58,17 @@ impl Response {
     /// With everything that a response to `request` must have; `our_tag` goes into To if that has none.
     #[must_use]
     pub fn new(status: Status, request: &Message<'_>, source: SocketAddr, our_tag: &[u8]) -> Self {
-        let mut response = Self { bytes: Vec::with_capacity(768) };
+        let mut response = Self {
+            bytes: Vec::with_capacity(768),
+        };
         response.bytes.extend_from_slice(status.line());
         for (i, via) in request.vias().enumerate() {
             response.bytes.extend_from_slice(b"Via: ");
-            if i == 0 { response.top_via(via, source) } else { response.copy(via) }
+            if i == 0 {
+                response.top_via(via, source)
+            } else {
+                response.copy(via)
+            }
             response.end_line();
         }
         response.header(b"From: ", request.from());
@@ -129,7 +135,8 @@ impl Response {
 
     /// Unfolds: whatever the parser let through, no line end gets into a value.
     fn copy(&mut self, value: &[u8]) {
-        self.bytes.extend(value.iter().filter(|b| **b != b'\r').map(|b| if *b == b'\n' { b' ' } else { *b }));
+        self.bytes
+            .extend(value.iter().filter(|b| **b != b'\r').map(|b| if *b == b'\n' { b' ' } else { *b }));
     }
 
     fn end_line(&mut self) {

@@ -49,7 +49,9 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The parameters of a header value: what follows the first semicolon that is outside of quotes and angle brackets.
 #[must_use]
 pub fn params(value: &[u8]) -> Params<'_> {
-    Params { rest: find(value, b';').map(|at| &value[at + 1..]) }
+    Params {
+        rest: find(value, b';').map(|at| &value[at + 1..]),
+    }
 }
 
 /// See [`params`]. Yields name and, if there is one, value (quotes left on).
@@ -77,5 +79,8 @@ impl<'a> Iterator for Params<'a> {
 
 /// The tag of a From or To value. Empty counts as none.
 pub(crate) fn tag(value: &[u8]) -> Option<&[u8]> {
-    params(value).find(|(name, _)| name.eq_ignore_ascii_case(b"tag"))?.1.filter(|tag| !tag.is_empty())
+    params(value)
+        .find(|(name, _)| name.eq_ignore_ascii_case(b"tag"))?
+        .1
+        .filter(|tag| !tag.is_empty())
 }
