@@ -15,8 +15,10 @@ mod replay;
 mod settings;
 mod tag;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 pub(crate) mod testing;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;
 mod verify;
 

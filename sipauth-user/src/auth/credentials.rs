@@ -23,7 +23,7 @@ impl<'a> Credentials<'a> {
     pub(super) fn parse(value: &'a [u8]) -> Option<Self> {
         let scheme = value.get(..6)?;
         let mut rest = value.get(6..)?;
-        if !scheme.eq_ignore_ascii_case(b"Digest") || !rest.first().is_none_or(u8::is_ascii_whitespace) {
+        if !scheme.eq_ignore_ascii_case(b"Digest") || rest.first().is_some_and(|b| !b.is_ascii_whitespace()) {
             return None;
         }
         let mut found = Self::default();
@@ -87,7 +87,7 @@ fn field(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
         (rest[..end].trim_ascii(), &rest[end..])
     };
     let follows = rest.trim_ascii_start();
-    if name.is_empty() || !follows.first().is_none_or(|b| *b == b',') {
+    if name.is_empty() || follows.first().is_some_and(|b| *b != b',') {
         return None;
     }
     Some((name, value, rest))
