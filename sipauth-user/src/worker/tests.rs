@@ -227,7 +227,7 @@ fn a_source_has_one_worker_whatever_its_port() {
         let (workers, _, _) = start(4, |index| {
             move |_: &[u8], _: &Arrival| reply(vec![u8::try_from(index).expect("few")])
         });
-        for family in 0..2 {
+        for (family, softswitch) in SOFTSWITCH.into_iter().enumerate() {
             let mut used = [0; 4];
             for host in 1..=64_u8 {
                 let address: IpAddr = match family {
@@ -238,7 +238,7 @@ fn a_source_has_one_worker_whatever_its_port() {
                     .map(|port| {
                         let socket = bound(SocketAddr::new(address, 6000 + port));
                         socket
-                            .send_to(b"x", at(SOFTSWITCH[family], PORTS.punt[usize::from(port) % 3]))
+                            .send_to(b"x", at(softswitch, PORTS.punt[usize::from(port) % 3]))
                             .expect("sent");
                         let mut buffer = [0; 8];
                         let (length, _) = socket.recv_from(&mut buffer).expect("an answer");
@@ -298,6 +298,22 @@ fn trusted_datagrams_go_first_and_no_lane_starves() {
             "denied at {denied}, last untrusted at {untrusted}"
         );
         workers.stop().expect("a regular end");
+    });
+}
+
+#[test]
+fn a_socket_has_room_for_a_burst() {
+    in_namespace("a_socket_has_room_for_a_burst", || {
+        let options = Options {
+            workers: NonZeroUsize::MIN,
+            ports: vec![PORTS],
+        };
+        let groups = socket::bind(&options).expect("sockets");
+        assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [6]);
+        for endpoint in groups.into_iter().flatten() {
+            // The kernel doubles what was asked for, for its own use.
+            assert_eq!(Socket::from(endpoint.socket).recv_buffer_size().expect("a size"), 8 << 20);
+        }
     });
 }
 
