@@ -201,4 +201,6 @@ impl Counts {
 }
 
 #[cfg(test)]
+mod namespace;
+#[cfg(test)]
 mod tests;

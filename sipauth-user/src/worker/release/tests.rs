@@ -5,7 +5,7 @@ use std::{fs, net::UdpSocket, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
-use crate::worker::tests::{at, bound, in_namespace, ip};
+use crate::worker::namespace::{at, bound, in_namespace, ip};
 
 const SOURCES: [&str; 2] = ["198.51.100.7", "2001:db8:7::7"];
 
