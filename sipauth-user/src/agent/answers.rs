@@ -165,7 +165,6 @@ impl Agent {
 impl metrics::Source for Agent {
     fn snapshot(&self) -> metrics::Snapshot {
         let counts = self.maps().stats().unwrap_or([Count::default(); Reason::COUNT]);
-        let labelled = |pairs: Vec<(&'static str, u64)>| pairs;
         metrics::Snapshot {
             reasons: Reason::ALL.iter().map(|reason| (*reason, counts[reason.slot() as usize])).collect(),
             gateways: self
@@ -177,10 +176,10 @@ impl metrics::Source for Agent {
                     verdict: self.maps().gateway_stats(id).unwrap_or_default().verdict,
                 })
                 .collect(),
-            authentication: labelled(self.counts().map(|all| all.outcomes().into_iter().map(|(o, n)| (o.label(), n)).collect()).unwrap_or_default()),
-            faults: labelled(self.counts().map(|all| all.faults().into_iter().map(|(f, n)| (f.label(), n)).collect()).unwrap_or_default()),
+            authentication: self.counts().map(|all| all.outcomes().into_iter().map(|(o, n)| (o.label(), n)).collect()).unwrap_or_default(),
+            faults: self.counts().map(|all| all.faults().into_iter().map(|(f, n)| (f.label(), n)).collect()).unwrap_or_default(),
             monitor: self.settings().monitor,
-            interfaces: self.settings().interfaces.iter().map(|name| (name.clone(), mode(self.settings().xdp_mode))).collect(),
+            interfaces: self.settings().interfaces.iter().map(|name| metrics::Interface { name: name.clone(), native: self.settings().xdp_mode == XdpMode::Native }).collect(),
         }
     }
 
@@ -188,11 +187,3 @@ impl metrics::Source for Agent {
         self.is_ready()
     }
 }
-
-const fn mode(mode: XdpMode) -> metrics::XdpMode {
-    match mode {
-        XdpMode::Native => metrics::XdpMode::Native,
-        XdpMode::Generic => metrics::XdpMode::Generic,
-    }
-}
-
