@@ -59,6 +59,7 @@ const TOOLS: &[Tool] = &[
     tool("qemu-system-x86_64", "qemu-system-x86", Purpose::Vm, "runs another kernel"),
     tool("busybox", "busybox-static", Purpose::Vm, "the shell inside the VM"),
     tool("cpio", "cpio", Purpose::Vm, "packs the VM's file system"),
+    tool("strip", "binutils", Purpose::Vm, "makes test binaries small enough to boot"),
     tool("xz", "xz-utils", Purpose::Vm, "unpacks kernel modules"),
 ];
 
@@ -91,6 +92,11 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
         ensure_bpffs()?;
     }
     Ok(())
+}
+
+/// Refreshes the distribution's package lists.
+pub(crate) fn update_packages() -> Result<()> {
+    apt::update()
 }
 
 /// What a user without root rights can do: build, and run the tests that need no privileges.

@@ -7,7 +7,7 @@ use std::{
     io::{BufReader, Read, Write, stderr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
 };
@@ -112,9 +112,15 @@ pub(crate) fn run_with_bar(command: &mut Command, progress: fn(&str) -> Option<(
 
 /// Runs a program and hands on each line of its standard output and standard error, also those that end in a carriage
 /// return only. The answer is whether it succeeded.
-pub(crate) fn run_lines(command: &mut Command, mut each: impl FnMut(&str) -> Result<()>) -> Result<bool> {
+pub(crate) fn run_lines(command: &mut Command, each: impl FnMut(&str) -> Result<()>) -> Result<bool> {
+    run_lines_of(command, |_| {}, each)
+}
+
+/// As [`run_lines`], with a look at the process when it has started.
+pub(crate) fn run_lines_of(command: &mut Command, started: impl FnOnce(&Child), mut each: impl FnMut(&str) -> Result<()>) -> Result<bool> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot start {}", show(command)))?;
+    started(&child);
     let (sender, receiver) = mpsc::channel();
     let mut readers = Vec::new();
     if let Some(stdout) = child.stdout.take() {
