@@ -199,11 +199,11 @@ impl Console {
     }
 
     fn line(&mut self, line: &str) -> Result<()> {
-        // The firmware's and the boot loader's words are not ours.
+        // The firmware's words are not ours; its last ones, escape codes, stand on the line of our first.
         if !self.booted {
-            self.booted = line.starts_with("VMTEST booted");
-            if self.booted {
-                println!("{}", line.trim_start_matches("VMTEST "));
+            if let Some((_, release)) = line.split_once("VMTEST booted ") {
+                self.booted = true;
+                println!("booted {release}");
             }
             return Ok(());
         }
