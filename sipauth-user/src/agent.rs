@@ -42,7 +42,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let pins = Pins::open(&settings.bpffs)?;
     let store = Store::open(&settings.state_dir).await?;
     let snapshot = Snapshot::new(store.load_all().await?);
-    let keys = NonceKeys { current: store.nonce_key().await?, previous: None };
+    let keys = NonceKeys {
+        current: store.nonce_key().await?,
+        previous: None,
+    };
 
     let mut programs = datapath::load(Some(&pins))?;
     fill::sources(&programs.maps, snapshot.tables())?;
@@ -50,7 +53,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     fill::flows(&programs.maps, &snapshot)?;
     let gateways = snapshot.len();
     let events = EventLog::new();
-    let agent = Arc::new(Agent::new(settings, pins, store, snapshot, Arc::clone(&programs.maps), events.clone(), shutdown.clone())?);
+    let agent = Arc::new(Agent::new(
+        settings,
+        pins,
+        store,
+        snapshot,
+        Arc::clone(&programs.maps),
+        events.clone(),
+        shutdown.clone(),
+    )?);
     agent.beat()?;
 
     let workers = start_workers(&agent, &keys, &shutdown)?;
@@ -83,7 +94,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     shutdown.cancel();
     // From here on the kernel program decides alone; it should know at once, not when the heartbeat is late.
     agent.say_goodbye();
-    let ended = tokio::task::spawn_blocking(move || workers.stop()).await.context("a worker could not be awaited")?;
+    let ended = tokio::task::spawn_blocking(move || workers.stop())
+        .await
+        .context("a worker could not be awaited")?;
     tasks.close();
     tasks.wait().await;
     agent.close().await;
@@ -104,7 +117,10 @@ pub fn detach(bpffs: &Path) -> anyhow::Result<Vec<String>> {
 
 /// What a detachment will have removed.
 fn removed(pins: &Pins) -> Vec<String> {
-    let mut removed: Vec<_> = datapath::interfaces(pins).into_iter().map(|name| format!("the programs on {name}")).collect();
+    let mut removed: Vec<_> = datapath::interfaces(pins)
+        .into_iter()
+        .map(|name| format!("the programs on {name}"))
+        .collect();
     if pins.dir().exists() {
         removed.push(format!("the maps in {}", pins.dir().display()));
     }
@@ -112,12 +128,22 @@ fn removed(pins: &Pins) -> Vec<String> {
 }
 
 fn start_workers(agent: &Arc<Agent>, keys: &NonceKeys, shutdown: &CancellationToken) -> anyhow::Result<Workers> {
-    let ports = agent.settings().punt_ports().map(|(protected, punt)| PuntPorts { protected, punt }).collect();
-    let authentication = Arc::new(auth::Settings { nonce_lifetime: agent.settings().nonce_lifetime, ..auth::Settings::default() });
+    let ports = agent
+        .settings()
+        .punt_ports()
+        .map(|(protected, punt)| PuntPorts { protected, punt })
+        .collect();
+    let authentication = Arc::new(auth::Settings {
+        nonce_lifetime: agent.settings().nonce_lifetime,
+        ..auth::Settings::default()
+    });
     let (shared, keys, started) = (Arc::clone(agent), keys.clone(), unix_now());
     let handler = move |index: usize| {
         let number = u16::try_from(index).unwrap_or(u16::MAX);
-        Punted::new(auth::Authenticator::new(Arc::clone(&authentication), &keys, number, started), Arc::clone(&shared))
+        Punted::new(
+            auth::Authenticator::new(Arc::clone(&authentication), &keys, number, started),
+            Arc::clone(&shared),
+        )
     };
     Ok(Workers::start(&Options::new(ports), shutdown, handler, Arc::clone(agent) as _)?)
 }
@@ -155,6 +181,8 @@ async fn wait(shutdown: &CancellationToken) -> anyhow::Result<()> {
 
 /// Unix time; before 1970 counts as 1970.
 fn unix_now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -14,8 +14,8 @@ use super::{removed, state::Agent};
 use crate::{
     config::{self, XdpMode},
     control::{
-        Caller, Counted, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, Handler, InterfaceStatus, ReasonCount, Reply, Request, Response,
-        StatsReport, StatusReport, Transport, parse_message,
+        Caller, Counted, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, Handler, InterfaceStatus, ReasonCount, Reply, Request,
+        Response, StatsReport, StatusReport, Transport, parse_message,
     },
     datapath::{self, DatapathError},
     metrics,
@@ -41,12 +41,21 @@ impl Handler for Agent {
 impl Agent {
     fn list(&self) -> Response {
         let accounts = self.accounts();
-        Response::Gateways { gateways: accounts.snapshot.sorted().into_iter().map(|(id, gateway)| GatewayInfo::new(id, gateway)).collect() }
+        Response::Gateways {
+            gateways: accounts
+                .snapshot
+                .sorted()
+                .into_iter()
+                .map(|(id, gateway)| GatewayInfo::new(id, gateway))
+                .collect(),
+        }
     }
 
     fn show(&self, name: &str) -> Response {
         match self.accounts().snapshot.by_name(name) {
-            Some((id, gateway)) => Response::Gateway { gateway: GatewayInfo::new(id, gateway) },
+            Some((id, gateway)) => Response::Gateway {
+                gateway: GatewayInfo::new(id, gateway),
+            },
             None => crate::gateway::GatewayError::Unknown { gateway: name.to_owned() }.into(),
         }
     }
@@ -54,9 +63,15 @@ impl Agent {
     /// The decision of the kernel program, over the same maps.
     fn explain(&self, request: &ExplainRequest) -> Response {
         let Some(class) = parse_message(&request.message) else {
-            return Response::failed(&format!("{} is no SIP method; say INVITE, REGISTER and so on, `response` or `keep-alive`", request.message));
+            return Response::failed(&format!(
+                "{} is no SIP method; say INVITE, REGISTER and so on, `response` or `keep-alive`",
+                request.message
+            ));
         };
-        let port = request.destination_port.or_else(|| self.settings().ports.first().copied()).unwrap_or(5060);
+        let port = request
+            .destination_port
+            .or_else(|| self.settings().ports.first().copied())
+            .unwrap_or(5060);
         let view = PacketView {
             source: Address::from(request.source.to_canonical()),
             source_port: request.source_port.unwrap_or(0),
@@ -86,14 +101,28 @@ impl Agent {
         let mut report = StatsReport::default();
         for reason in Reason::ALL {
             let Count { packets, bytes } = counts[reason.slot() as usize];
-            report.reasons.insert(reason.label().to_owned(), ReasonCount { packets, bytes, verdict: reason.verdict().label().to_owned() });
+            report.reasons.insert(
+                reason.label().to_owned(),
+                ReasonCount {
+                    packets,
+                    bytes,
+                    verdict: reason.verdict().label().to_owned(),
+                },
+            );
         }
         for (id, gateway) in self.accounts().snapshot.iter() {
-            let [pass, drop, punt] = self.maps().gateway_stats(id)?.verdict.map(|Count { packets, bytes }| Counted { packets, bytes });
+            let [pass, drop, punt] = self
+                .maps()
+                .gateway_stats(id)?
+                .verdict
+                .map(|Count { packets, bytes }| Counted { packets, bytes });
             report.gateways.insert(gateway.name.clone(), GatewayCounts { pass, drop, punt });
         }
         let outcomes = self.counts().map(crate::worker::Counts::outcomes).unwrap_or_default();
-        report.authentication = outcomes.into_iter().map(|(outcome, count)| (outcome.label().to_owned(), count)).collect();
+        report.authentication = outcomes
+            .into_iter()
+            .map(|(outcome, count)| (outcome.label().to_owned(), count))
+            .collect();
         Ok(report)
     }
 
@@ -108,7 +137,10 @@ impl Agent {
             interfaces: settings
                 .interfaces
                 .iter()
-                .map(|name| InterfaceStatus { name: name.clone(), xdp_mode: settings.xdp_mode.label().to_owned() })
+                .map(|name| InterfaceStatus {
+                    name: name.clone(),
+                    xdp_mode: settings.xdp_mode.label().to_owned(),
+                })
                 .collect(),
             ports: settings.ports.clone(),
             default_policy: config::policy_label(accounts.default_policy).to_owned(),
@@ -176,10 +208,24 @@ impl metrics::Source for Agent {
                     verdict: self.maps().gateway_stats(id).unwrap_or_default().verdict,
                 })
                 .collect(),
-            authentication: self.counts().map(|all| all.outcomes().into_iter().map(|(o, n)| (o.label(), n)).collect()).unwrap_or_default(),
-            faults: self.counts().map(|all| all.faults().into_iter().map(|(f, n)| (f.label(), n)).collect()).unwrap_or_default(),
+            authentication: self
+                .counts()
+                .map(|all| all.outcomes().into_iter().map(|(o, n)| (o.label(), n)).collect())
+                .unwrap_or_default(),
+            faults: self
+                .counts()
+                .map(|all| all.faults().into_iter().map(|(f, n)| (f.label(), n)).collect())
+                .unwrap_or_default(),
             monitor: self.settings().monitor,
-            interfaces: self.settings().interfaces.iter().map(|name| metrics::Interface { name: name.clone(), native: self.settings().xdp_mode == XdpMode::Native }).collect(),
+            interfaces: self
+                .settings()
+                .interfaces
+                .iter()
+                .map(|name| metrics::Interface {
+                    name: name.clone(),
+                    native: self.settings().xdp_mode == XdpMode::Native,
+                })
+                .collect(),
         }
     }
 

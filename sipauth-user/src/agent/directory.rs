@@ -24,16 +24,27 @@ impl Accounts {
     pub(super) fn new(snapshot: Snapshot, default_policy: DefaultPolicy) -> Self {
         let mut by_username = HashMap::new();
         for (id, gateway) in snapshot.iter() {
-            let (Some(username), Some(realm), Some(secret)) = (&gateway.username, &gateway.realm, &gateway.credentials) else { continue };
+            let (Some(username), Some(realm), Some(secret)) = (&gateway.username, &gateway.realm, &gateway.credentials) else {
+                continue;
+            };
             match Ha1::from_text(secret.expose()) {
                 Ok(ha1) => {
-                    let account = Account { gateway: id, realm: realm.clone(), ha1, addresses: gateway.addresses.clone() };
+                    let account = Account {
+                        gateway: id,
+                        realm: realm.clone(),
+                        ha1,
+                        addresses: gateway.addresses.clone(),
+                    };
                     by_username.insert(username.clone().into_bytes(), account);
                 }
                 Err(error) => tracing::error!(gateway = gateway.name, %error, "this gateway cannot call"),
             }
         }
-        Self { snapshot, by_username, default_policy }
+        Self {
+            snapshot,
+            by_username,
+            default_policy,
+        }
     }
 }
 
@@ -56,9 +67,15 @@ impl Directory for View<'_> {
             let seen = self.maps.peer(&Address::from(address.to_canonical()));
             seen.is_some_and(|seen| monotonic_ns().saturating_sub(seen) < self.peer_ttl_ns)
         };
-        let password = policy.map_or(self.accounts.default_policy == DefaultPolicy::Challenge, |policy| policy.has(modes::PASSWORD));
+        let password = policy.map_or(self.accounts.default_policy == DefaultPolicy::Challenge, |policy| {
+            policy.has(modes::PASSWORD)
+        });
         let realm = if password { self.accounts.snapshot.realm(address) } else { None };
-        Source { peer: policy.is_some_and(|policy| policy.has(modes::PEER)) || learned(), password, realm: realm.unwrap_or(self.realm) }
+        Source {
+            peer: policy.is_some_and(|policy| policy.has(modes::PEER)) || learned(),
+            password,
+            realm: realm.unwrap_or(self.realm),
+        }
     }
 }
 

@@ -33,7 +33,10 @@ pub(super) struct EventLog {
 
 impl EventLog {
     pub(super) fn new() -> Self {
-        Self { kept: Arc::default(), followers: broadcast::channel(BEHIND).0 }
+        Self {
+            kept: Arc::default(),
+            followers: broadcast::channel(BEHIND).0,
+        }
     }
 
     /// The latest, the oldest first; and what follows from now on.
@@ -90,6 +93,15 @@ fn record(event: &Event, agent: &Agent) -> Option<EventRecord> {
         gateway: agent.name_of(event.gateway),
         monitored: event.monitored != 0,
         frame_len: event.frame_len,
-        head: line.iter().map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' }).collect(),
+        head: line
+            .iter()
+            .map(|byte| {
+                if byte.is_ascii_graphic() || *byte == b' ' {
+                    char::from(*byte)
+                } else {
+                    '.'
+                }
+            })
+            .collect(),
     })
 }

@@ -24,7 +24,11 @@ const EVENT_RATE: u32 = 100;
 pub(super) fn sources(maps: &Maps, wanted: &Tables) -> Result<(), DatapathError> {
     let present = Tables {
         hosts: maps.hosts()?.into_iter().collect(),
-        nets: maps.nets()?.into_iter().map(|(network, prefix, policy)| ((network, prefix), policy)).collect(),
+        nets: maps
+            .nets()?
+            .into_iter()
+            .map(|(network, prefix, policy)| ((network, prefix), policy))
+            .collect(),
         ports: maps.ports()?.into_iter().collect(),
         anywhere: false,
     };
@@ -68,9 +72,23 @@ pub(super) fn ports(maps: &Maps, settings: &Settings) -> Result<(), DatapathErro
     let none = PortRole::default();
     for (protected, punt) in settings.punt_ports() {
         for number in punt {
-            wanted.insert(number, PortRole { protected, flags: port::PUNT, ..none });
+            wanted.insert(
+                number,
+                PortRole {
+                    protected,
+                    flags: port::PUNT,
+                    ..none
+                },
+            );
         }
-        wanted.insert(protected, PortRole { punt, flags: port::PROTECTED, ..none });
+        wanted.insert(
+            protected,
+            PortRole {
+                punt,
+                flags: port::PROTECTED,
+                ..none
+            },
+        );
     }
     for role in [port::PUNT, port::PROTECTED] {
         for (number, wanted) in wanted.iter().filter(|(_, wanted)| wanted.flags == role) {

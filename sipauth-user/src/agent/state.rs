@@ -114,7 +114,13 @@ impl Agent {
             // The way out first: the agent's answers must find it.
             let egress = datapath::attach_egress(programs.egress()?, interface, &self.pins)?;
             let ingress = datapath::attach_ingress(programs.ingress()?, interface, self.settings.xdp_mode, &self.pins)?;
-            info!(interface, mode = self.settings.xdp_mode.label(), egress = egress.label(), ?ingress, "attached");
+            info!(
+                interface,
+                mode = self.settings.xdp_mode.label(),
+                egress = egress.label(),
+                ?ingress,
+                "attached"
+            );
         }
         for interface in datapath::interfaces(&self.pins) {
             if !self.settings.interfaces.contains(&interface) {
@@ -152,7 +158,8 @@ impl Agent {
 
     /// Adds a gateway: enforced and stored when this returns, or neither.
     pub(super) async fn add(&self, raw: RawGateway) -> Response {
-        let secret = |username: &str, realm: &str, password: &Secret| Secret::new(Ha1::derive(username, realm, password.expose()).to_text());
+        let secret =
+            |username: &str, realm: &str, password: &Secret| Secret::new(Ha1::derive(username, realm, password.expose()).to_text());
         let gateway = match raw.validate(&self.settings.realm, secret) {
             Ok(gateway) => gateway,
             Err(error) => return error.into(),
@@ -204,7 +211,9 @@ impl Agent {
             Ok(id) => id,
             Err(error) => return error.into(),
         };
-        let Some(gateway) = old.snapshot.gateway(id) else { return Response::failed(&"the store has a gateway that is not enforced; restart the agent") };
+        let Some(gateway) = old.snapshot.gateway(id) else {
+            return Response::failed(&"the store has a gateway that is not enforced; restart the agent");
+        };
         let info = GatewayInfo::new(id, gateway);
         let new = self.compiled(old.snapshot.without(id));
         if let Err(error) = self.enforce(&old, &new) {
@@ -217,7 +226,9 @@ impl Agent {
         }
         // Last: a flow cannot be given back. Until here the gateway's calls under way had it.
         if let Err(error) = flows::forget(self, id) {
-            return Response::failed(&format!("the gateway is removed, but not all its flows ({error}); restart the agent to forget them"));
+            return Response::failed(&format!(
+                "the gateway is removed, but not all its flows ({error}); restart the agent to forget them"
+            ));
         }
         info!(gateway = info.name, "gateway removed");
         Response::Removed { gateway: info }
@@ -233,7 +244,8 @@ impl Agent {
         let (from, to) = (old.snapshot.tables(), new.snapshot.tables());
         let steps = from.diff(to);
         fill::apply(&self.maps, from, &steps)?;
-        self.set_policy(new.default_policy).inspect_err(|_| fill::undo(&self.maps, from, &steps))
+        self.set_policy(new.default_policy)
+            .inspect_err(|_| fill::undo(&self.maps, from, &steps))
     }
 
     /// Back to the state before a change that could not be stored.

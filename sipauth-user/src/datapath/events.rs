@@ -19,7 +19,10 @@ impl Events {
     /// # Errors
     /// The map cannot be mapped into memory.
     pub fn open(maps: &Maps) -> Result<Self, DatapathError> {
-        let failed = |source: io::Error| DatapathError::Map { map: abi::MAP_EVENTS, source };
+        let failed = |source: io::Error| DatapathError::Map {
+            map: abi::MAP_EVENTS,
+            source,
+        };
         let data = MapData::from_fd(maps.events()?).map_err(|error| failed(io::Error::other(error)))?;
         let map = Map::from_map_data(data).map_err(|error| failed(io::Error::other(error)))?;
         let ring = RingBuf::try_from(map).map_err(|error| failed(io::Error::other(error)))?;
