@@ -1,0 +1,1 @@
+//! The real `sipauth` in front of the lab's softswitch.

@@ -1,0 +1,1 @@
+//! SIPp as softswitch and as gateways.
