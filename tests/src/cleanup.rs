@@ -67,8 +67,13 @@ extern "C" fn at_exit() {
 /// Only processes inside the lab's own namespaces are killed; the names are unique, so these are ours.
 fn sweep(remains: &Remains) {
     for ns in &remains.namespaces {
-        let Ok(out) = Command::new("ip").args(["netns", "pids", ns]).output() else { continue };
-        for pid in String::from_utf8_lossy(&out.stdout).split_whitespace().filter_map(|p| p.parse().ok()) {
+        let Ok(out) = Command::new("ip").args(["netns", "pids", ns]).output() else {
+            continue;
+        };
+        for pid in String::from_utf8_lossy(&out.stdout)
+            .split_whitespace()
+            .filter_map(|p| p.parse().ok())
+        {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
@@ -90,9 +95,20 @@ pub fn state_root() -> PathBuf {
 pub fn remove_leftovers() {
     let alive = |pid: &str| Path::new("/proc").join(pid).exists();
     let mut dead: Vec<(String, Remains)> = Vec::new();
-    for (dir, prefix) in [(Path::new("/run/netns"), PREFIX), (Path::new("/sys/fs/bpf"), DIR_PREFIX), (&state_root(), DIR_PREFIX)] {
-        for name in std::fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|e| e.file_name().into_string().ok()) {
-            let Some(pid) = name.strip_prefix(prefix).and_then(|rest| rest.split('-').next()) else { continue };
+    for (dir, prefix) in [
+        (Path::new("/run/netns"), PREFIX),
+        (Path::new("/sys/fs/bpf"), DIR_PREFIX),
+        (&state_root(), DIR_PREFIX),
+    ] {
+        for name in std::fs::read_dir(dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|e| e.file_name().into_string().ok())
+        {
+            let Some(pid) = name.strip_prefix(prefix).and_then(|rest| rest.split('-').next()) else {
+                continue;
+            };
             if pid.parse::<i32>().is_err() || alive(pid) || Path::new("/run").join(kept_marker(pid)).exists() {
                 continue;
             }

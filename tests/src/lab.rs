@@ -115,7 +115,11 @@ impl Host {
     /// Its own address of a family; `None` if it has none.
     #[must_use]
     pub fn address(self, v6: bool) -> Option<IpAddr> {
-        if v6 { self.v6().map(IpAddr::V6) } else { Some(IpAddr::V4(self.v4())) }
+        if v6 {
+            self.v6().map(IpAddr::V6)
+        } else {
+            Some(IpAddr::V4(self.v4()))
+        }
     }
 
     const fn behind_nat(self) -> bool {
@@ -176,7 +180,10 @@ impl Lab {
             let side = if host.behind_nat() { &mut nat } else { &mut wan };
             *side += &format!("link add {port} type veth peer name eth0 netns {ns}\nlink set {port} master br0 up\n");
         }
-        wan += &format!("link add nat type veth peer name eth0 netns {}\nlink set nat master br0 up\n", self.namespace_named("nat"));
+        wan += &format!(
+            "link add nat type veth peer name eth0 netns {}\nlink set nat master br0 up\n",
+            self.namespace_named("nat")
+        );
         self.ip_batch("wan", &wan)?;
         nat += &format!(
             "addr add {NAT_INSIDE}/24 dev br0\nlink set br0 up\nlink set eth0 up\naddr add {}/24 dev eth0\naddr add {}/24 dev eth0\n",
@@ -193,7 +200,11 @@ impl Lab {
         let mut rules = String::from("table ip nat {\n chain post {\n  type nat hook postrouting priority srcnat;\n");
         for host in [Host::NatPassword, Host::NatPort] {
             for proto in ["udp", "tcp"] {
-                rules += &format!("  ip saddr {} meta l4proto {proto} snat to {}:{NAT_PORTS} random\n", host.v4(), host.seen_v4());
+                rules += &format!(
+                    "  ip saddr {} meta l4proto {proto} snat to {}:{NAT_PORTS} random\n",
+                    host.v4(),
+                    host.seen_v4()
+                );
             }
         }
         rules += " }\n}\n";
@@ -274,15 +285,27 @@ impl Lab {
     }
 
     fn sysctl(&self, name: &str, key: &str, value: &str) -> anyhow::Result<()> {
-        run(self.command_in(name, "sh").args(["-c", &format!("echo {value} > /proc/sys/net/{key}")])).map(drop)
+        run(self
+            .command_in(name, "sh")
+            .args(["-c", &format!("echo {value} > /proc/sys/net/{key}")]))
+        .map(drop)
     }
 
     fn feed(&self, name: &str, args: &[&str], input: &str) -> anyhow::Result<()> {
         let (program, rest) = args.split_first().context("no command")?;
-        let mut child = self.command_in(name, program).args(rest).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child = self
+            .command_in(name, program)
+            .args(rest)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
         child.stdin.take().context("no stdin")?.write_all(input.as_bytes())?;
         let out = child.wait_with_output()?;
-        ensure!(out.status.success(), "{args:?} in {name}: {}\n{input}", String::from_utf8_lossy(&out.stderr).trim());
+        ensure!(
+            out.status.success(),
+            "{args:?} in {name}: {}\n{input}",
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
         Ok(())
     }
 }
@@ -303,10 +326,18 @@ fn host_script(host: Host) -> String {
         return script;
     }
     let own = host.v4();
-    let far = if host == Host::Stranger { "203.0.113.0/24" } else { "198.51.100.0/24" };
+    let far = if host == Host::Stranger {
+        "203.0.113.0/24"
+    } else {
+        "198.51.100.0/24"
+    };
     script += &format!("addr add {own}/24 dev eth0\nroute add {far} dev eth0 src {own}\n");
     if let Some(v6) = host.v6() {
-        let far = if host == Host::Stranger { "2001:db8::/64" } else { "2001:db8:66::/64" };
+        let far = if host == Host::Stranger {
+            "2001:db8::/64"
+        } else {
+            "2001:db8:66::/64"
+        };
         script += &format!("addr add {v6}/64 dev eth0 nodad\nroute add {far} dev eth0\n");
     }
     script
@@ -315,7 +346,10 @@ fn host_script(host: Host) -> String {
 /// On some machines bpffs is not mounted.
 fn mount_bpffs() -> anyhow::Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").context("/proc/self/mounts")?;
-    if mounts.lines().any(|l| l.split(' ').nth(1) == Some("/sys/fs/bpf") && l.split(' ').nth(2) == Some("bpf")) {
+    if mounts
+        .lines()
+        .any(|l| l.split(' ').nth(1) == Some("/sys/fs/bpf") && l.split(' ').nth(2) == Some("bpf"))
+    {
         return Ok(());
     }
     run(Command::new("mount").args(["-t", "bpf", "bpf", "/sys/fs/bpf"])).map(drop)
@@ -323,7 +357,10 @@ fn mount_bpffs() -> anyhow::Result<()> {
 
 /// Runs a command to its end.
 fn run(command: &mut Command) -> anyhow::Result<String> {
-    let out = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    let out = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
     if !out.status.success() {
         bail!("{command:?}: {}: {}", out.status, String::from_utf8_lossy(&out.stderr).trim());
     }

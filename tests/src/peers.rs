@@ -1,1 +1,483 @@
-//! SIPp as softswitch and as gateways.
+//! SIPp as softswitch ([`Uas`]) and as gateways ([`Call`]). Every run is bounded: a number of calls, few retransmissions, a deadline.
+
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::lab::{Host, Lab};
+
+/// Directory of the SIPp scenarios.
+const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+/// Port of every SIP peer unless told otherwise.
+pub const SIP_PORT: u16 = 5060;
+
+/// Transport and family of a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Via {
+    /// UDP over IPv4.
+    Udp4,
+    /// UDP over IPv6.
+    Udp6,
+    /// TCP over IPv4.
+    Tcp4,
+    /// TCP over IPv6.
+    Tcp6,
+}
+
+impl Via {
+    /// All four.
+    pub const ALL: [Self; 4] = [Self::Udp4, Self::Udp6, Self::Tcp4, Self::Tcp6];
+
+    /// IPv6?
+    #[must_use]
+    pub const fn v6(self) -> bool {
+        matches!(self, Self::Udp6 | Self::Tcp6)
+    }
+
+    /// TCP?
+    #[must_use]
+    pub const fn tcp(self) -> bool {
+        matches!(self, Self::Tcp4 | Self::Tcp6)
+    }
+
+    /// For people.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Udp4 => "UDP IPv4",
+            Self::Udp6 => "UDP IPv6",
+            Self::Tcp4 => "TCP IPv4",
+            Self::Tcp6 => "TCP IPv6",
+        }
+    }
+}
+
+/// A SIPp process with its output kept in the lab's state directory; killed when dropped.
+#[derive(Debug)]
+struct Sipp {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Sipp {
+    fn start(lab: &Lab, host: Host, scenario: &str, args: &[String]) -> anyhow::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let log = lab
+            .state()
+            .join(format!("sipp-{}-{}.log", COUNT.fetch_add(1, Ordering::Relaxed), host.name()));
+        let out = File::create(&log)?;
+        let child = lab
+            .command(host, "sipp")
+            // SIPp writes its files where it stands.
+            .current_dir(lab.state())
+            .args(["-sf", &format!("{SCENARIOS}/{scenario}"), "-nostdin", "-skip_rlimit"])
+            .args(args)
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .stdin(Stdio::null())
+            .spawn()
+            .context("sipp (Debian: sip-tester)")?;
+        Ok(Self { child, log })
+    }
+
+    /// The end of what it printed.
+    fn tail(&self) -> String {
+        tail(&self.log)
+    }
+}
+
+fn tail(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(12)..].join("\n")
+}
+
+impl Drop for Sipp {
+    fn drop(&mut self) {
+        // nsenter without --fork becomes the command, so this is SIPp itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An answering SIPp.
+#[derive(Debug)]
+pub struct Uas(#[expect(dead_code, reason = "kept alive")] Sipp);
+
+impl Uas {
+    /// The softswitch on port 5060 of one transport and family.
+    ///
+    /// # Errors
+    /// When SIPp does not listen within five seconds.
+    pub fn softswitch(lab: &Lab, via: Via) -> anyhow::Result<Self> {
+        Self::start(lab, Host::Softswitch, via, "uas.xml", SIP_PORT, Duration::ZERO)
+    }
+
+    /// The softswitch on all four.
+    ///
+    /// # Errors
+    /// As [`Uas::softswitch`].
+    pub fn softswitch_everywhere(lab: &Lab) -> anyhow::Result<Vec<Self>> {
+        Via::ALL.into_iter().map(|via| Self::softswitch(lab, via)).collect()
+    }
+
+    /// A routing gateway that answers a call of the softswitch and sends the BYE itself after `hold`.
+    ///
+    /// # Errors
+    /// As [`Uas::softswitch`].
+    pub fn hangs_up(lab: &Lab, host: Host, via: Via, hold: Duration) -> anyhow::Result<Self> {
+        Self::start(lab, host, via, "uas_hangs_up.xml", SIP_PORT, hold)
+    }
+
+    fn start(lab: &Lab, host: Host, via: Via, scenario: &str, port: u16, hold: Duration) -> anyhow::Result<Self> {
+        let local = host.address(via.v6()).with_context(|| format!("{} has no IPv6", host.name()))?;
+        let mut args = common(local, port, via);
+        args.extend([
+            "-d".into(),
+            hold.as_millis().to_string(),
+            "-max_non_invite_retrans".into(),
+            "4".into(),
+        ]);
+        let mut sipp = Sipp::start(lab, host, scenario, &args)?;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            if let Some(status) = sipp.child.try_wait()? {
+                bail!("SIPp on {} ended at once: {status}\n{}", host.name(), sipp.tail());
+            }
+            if listens(sipp.child.id(), port, via)? {
+                return Ok(Self(sipp));
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "SIPp on {} does not listen\n{}",
+                host.name(),
+                sipp.tail()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Whether something in the namespace of `pid` listens on `port`: /proc/PID/net shows that process's own namespace.
+fn listens(pid: u32, port: u16, via: Via) -> anyhow::Result<bool> {
+    // Before nsenter has switched, the process still shows our namespace: then there is a host socket table, which must not count.
+    let ours = std::fs::read_link("/proc/self/ns/net")?;
+    if std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|ns| ns == ours) {
+        return Ok(false);
+    }
+    let (file, state) = match via {
+        Via::Udp4 => ("udp", " 07 "),
+        Via::Udp6 => ("udp6", " 07 "),
+        Via::Tcp4 => ("tcp", " 0A "),
+        Via::Tcp6 => ("tcp6", " 0A "),
+    };
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+    let wanted = format!(":{port:04X} ");
+    Ok(table.lines().any(|l| {
+        l.split_once(": ")
+            .is_some_and(|(_, rest)| rest.contains(state) && rest.find(&wanted).is_some_and(|at| at < 45))
+    }))
+}
+
+fn common(local: IpAddr, port: u16, via: Via) -> Vec<String> {
+    let mut args: Vec<String> = [
+        "-i",
+        &local.to_string(),
+        "-p",
+        &port.to_string(),
+        "-t",
+        if via.tcp() { "t1" } else { "u1" },
+    ]
+    .map(Into::into)
+    .into();
+    args.extend(["-default_behaviors", "all,-bye", "-key", "padding", "none"].map(Into::into));
+    args
+}
+
+/// What a gateway does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Plain,
+    Digest,
+    Register,
+    Options,
+    Outgoing,
+}
+
+/// Calls to be made.
+#[derive(Clone, Debug)]
+pub struct Call {
+    from: Host,
+    to: Host,
+    via: Via,
+    kind: Kind,
+    port: u16,
+    calls: u32,
+    rate: u32,
+    hold: Duration,
+    padding: usize,
+    user: Option<(String, String)>,
+}
+
+impl Call {
+    /// One call without credentials from port 5060 of `from` to the softswitch, over UDP and IPv4.
+    #[must_use]
+    pub const fn from(from: Host) -> Self {
+        Self {
+            from,
+            to: Host::Softswitch,
+            via: Via::Udp4,
+            kind: Kind::Plain,
+            port: SIP_PORT,
+            calls: 1,
+            rate: 10,
+            hold: Duration::ZERO,
+            padding: 0,
+            user: None,
+        }
+    }
+
+    /// A call of the softswitch to `to`, which hangs up ([`Uas::hangs_up`]). The softswitch's port must be free.
+    #[must_use]
+    pub fn outgoing(to: Host) -> Self {
+        Self {
+            to,
+            kind: Kind::Outgoing,
+            ..Self::from(Host::Softswitch)
+        }
+    }
+
+    /// Over another transport or family.
+    #[must_use]
+    pub const fn via(mut self, via: Via) -> Self {
+        self.via = via;
+        self
+    }
+
+    /// From another port.
+    #[must_use]
+    pub const fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// How many, and how many new ones a second.
+    #[must_use]
+    pub const fn times(mut self, calls: u32, rate: u32) -> Self {
+        self.calls = calls;
+        self.rate = rate;
+        self
+    }
+
+    /// Time between ACK and BYE.
+    #[must_use]
+    pub const fn hold(mut self, hold: Duration) -> Self {
+        self.hold = hold;
+        self
+    }
+
+    /// So many more bytes in the INVITE: from 1,500 on it travels in IP fragments.
+    #[must_use]
+    pub const fn padding(mut self, bytes: usize) -> Self {
+        self.padding = bytes;
+        self
+    }
+
+    /// Answers one challenge with these credentials.
+    #[must_use]
+    pub fn digest(mut self, user: &str, password: &str) -> Self {
+        self.user = Some((user.into(), password.into()));
+        self.kind = if self.kind == Kind::Register {
+            Kind::Register
+        } else {
+            Kind::Digest
+        };
+        self
+    }
+
+    /// A registration with credentials instead of a call.
+    #[must_use]
+    pub fn register(self, user: &str, password: &str) -> Self {
+        Self {
+            kind: Kind::Register,
+            ..self.digest(user, password)
+        }
+    }
+
+    /// An OPTIONS instead of a call.
+    #[must_use]
+    pub const fn options(mut self) -> Self {
+        self.kind = Kind::Options;
+        self
+    }
+
+    /// Makes the calls and waits for their end.
+    ///
+    /// # Errors
+    /// When SIPp cannot run. A refused call is not an error.
+    pub fn run(&self, lab: &Lab) -> anyhow::Result<Outcome> {
+        self.start(lab)?.finish()
+    }
+
+    /// Starts the calls.
+    ///
+    /// # Errors
+    /// When SIPp cannot be started, or the host has no IPv6.
+    pub fn start(&self, lab: &Lab) -> anyhow::Result<Calls> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let no_v6 = |h: Host| format!("{} has no IPv6", h.name());
+        let local = self.from.address(self.via.v6()).with_context(|| no_v6(self.from))?;
+        let remote = self.to.address(self.via.v6()).with_context(|| no_v6(self.to))?;
+        let scenario = match self.kind {
+            Kind::Plain => "uac.xml",
+            Kind::Digest => "uac_digest.xml",
+            Kind::Register => "register_digest.xml",
+            Kind::Options => "options.xml",
+            Kind::Outgoing => "uac_callee_ends.xml",
+        };
+        let stats = lab.state().join(format!("calls-{}.csv", COUNT.fetch_add(1, Ordering::Relaxed)));
+        // Long enough for all calls and for the retransmissions of the last one (0.2 + 0.4 + 0.8 s).
+        let bound = Duration::from_secs(u64::from(self.calls / self.rate.max(1)) + 6) + self.hold;
+        let mut args = common(local, self.port, self.via);
+        if self.padding > 0 {
+            let at = args.len() - 1;
+            args[at] = "x".repeat(self.padding);
+        }
+        let number = |v: u32| v.to_string();
+        args.extend([
+            "-m".into(),
+            number(self.calls),
+            "-r".into(),
+            number(self.rate),
+            "-l".into(),
+            number(self.calls),
+        ]);
+        args.extend(["-d".into(), self.hold.as_millis().to_string()]);
+        args.extend(["-max_invite_retrans", "2", "-max_non_invite_retrans", "3", "-recv_timeout", "10000"].map(Into::into));
+        args.extend(["-timeout".into(), format!("{}s", bound.as_secs()), "-timeout_error".into()]);
+        args.extend([
+            "-trace_stat".into(),
+            "-fd".into(),
+            "1".into(),
+            "-stf".into(),
+            stats.display().to_string(),
+        ]);
+        if let Some((user, password)) = &self.user {
+            args.extend(["-au".into(), user.clone(), "-ap".into(), password.clone()]);
+        }
+        args.push(SocketAddr::new(remote, SIP_PORT).to_string());
+        if self.kind == Kind::Outgoing || self.hold > Duration::from_secs(5) {
+            let hold = self.hold.as_millis() + 10_000;
+            args.extend(["-recv_timeout".into(), hold.to_string()]);
+        }
+        let sipp = Sipp::start(lab, self.from, scenario, &args)?;
+        Ok(Calls {
+            sipp,
+            stats,
+            calls: self.calls,
+            deadline: Instant::now() + bound + Duration::from_secs(5),
+        })
+    }
+}
+
+/// Calls in progress.
+#[derive(Debug)]
+pub struct Calls {
+    sipp: Sipp,
+    stats: PathBuf,
+    calls: u32,
+    deadline: Instant,
+}
+
+impl Calls {
+    /// Waits for the end of all calls.
+    ///
+    /// # Errors
+    /// When SIPp broke down or hangs.
+    pub fn finish(mut self) -> anyhow::Result<Outcome> {
+        while self.sipp.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < self.deadline, "SIPp hangs\n{}", self.sipp.tail());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let csv = std::fs::read_to_string(&self.stats).with_context(|| format!("no counters of SIPp:\n{}", self.sipp.tail()))?;
+        Outcome::from_csv(&csv, self.calls).with_context(|| self.sipp.tail())
+    }
+}
+
+/// How the calls ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Outcome {
+    /// Calls begun.
+    pub tried: u32,
+    /// Calls that went through to the end, BYE answered.
+    pub answered: u32,
+    /// All others.
+    pub failed: u32,
+    /// Of those: nothing came back (retransmissions exhausted, or no TCP connection).
+    pub silent: u32,
+    /// Of those: an answer that the scenario did not hope for, such as 403 or a second 401.
+    pub rejected: u32,
+}
+
+impl Outcome {
+    /// Every call was answered, and there was at least one.
+    #[must_use]
+    pub const fn all_answered(&self) -> bool {
+        self.tried > 0 && self.answered == self.tried
+    }
+
+    /// No call was answered, and there was at least one.
+    #[must_use]
+    pub const fn all_refused(&self) -> bool {
+        self.tried > 0 && self.answered == 0
+    }
+
+    /// Reads SIPp's statistics: names in the first line, totals in the columns `(C)` of the last.
+    fn from_csv(csv: &str, calls: u32) -> anyhow::Result<Self> {
+        let mut lines = csv.lines().filter(|l| !l.is_empty());
+        let names: Vec<&str> = lines.next().context("empty statistics")?.split(';').collect();
+        let last: Vec<&str> = lines.next_back().context("statistics without totals")?.split(';').collect();
+        let get = |name: &str| -> anyhow::Result<u32> {
+            let at = names.iter().position(|n| *n == name).with_context(|| format!("no column {name}"))?;
+            Ok(last.get(at).context("short line")?.parse()?)
+        };
+        let (tried, answered) = (get("TotalCallCreated")?, get("SuccessfulCall(C)")?);
+        let rejected = get("FailedUnexpectedMessage(C)")?;
+        let tried = tried.max(calls);
+        Ok(Self {
+            tried,
+            answered,
+            failed: tried - answered,
+            rejected,
+            silent: tried - answered - rejected,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_of_the_statistics_counts() -> anyhow::Result<()> {
+        let csv = "TotalCallCreated;SuccessfulCall(C);FailedUnexpectedMessage(C);\n1;0;0;\n5;3;1;\n";
+        let outcome = Outcome::from_csv(csv, 5)?;
+        assert_eq!(
+            outcome,
+            Outcome {
+                tried: 5,
+                answered: 3,
+                failed: 2,
+                silent: 1,
+                rejected: 1
+            }
+        );
+        Ok(())
+    }
+}

@@ -18,7 +18,10 @@ pub fn root_or_skip(test: &str) -> bool {
     if is_root() {
         return true;
     }
-    assert!(std::env::var_os(REQUIRE).is_none_or(|v| v != "1"), "{test}: needs root, and {REQUIRE}=1 forbids skipping");
+    assert!(
+        std::env::var_os(REQUIRE).is_none_or(|v| v != "1"),
+        "{test}: needs root, and {REQUIRE}=1 forbids skipping"
+    );
     eprintln!("SKIP {test}: needs root");
     false
 }
@@ -26,9 +29,9 @@ pub fn root_or_skip(test: &str) -> bool {
 /// Returns from the calling test, after saying `SKIP`, when it does not run as root.
 #[macro_export]
 macro_rules! require_root {
-    () => {
+    ($value:expr) => {
         if !$crate::privilege::root_or_skip(std::thread::current().name().unwrap_or("test")) {
-            return;
+            return $value;
         }
     };
 }
