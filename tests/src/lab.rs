@@ -233,12 +233,6 @@ impl Lab {
         &self.state
     }
 
-    /// The agent's control socket.
-    #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.state.join("sipauth.sock")
-    }
-
     /// A command that will run in a host's namespace, in a process group of its own: Ctrl-C is for us, and we end the children.
     pub fn command(&self, host: Host, program: impl AsRef<OsStr>) -> Command {
         self.command_in(host.name(), program)

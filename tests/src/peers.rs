@@ -423,6 +423,8 @@ pub struct Outcome {
     pub silent: u32,
     /// Of those: an answer that the scenario did not hope for, such as 403 or a second 401.
     pub rejected: u32,
+    /// Messages sent again, all calls together.
+    pub retransmissions: u32,
 }
 
 impl Outcome {
@@ -450,12 +452,14 @@ impl Outcome {
         let (tried, answered) = (get("TotalCallCreated")?, get("SuccessfulCall(C)")?);
         let rejected = get("FailedUnexpectedMessage(C)")?;
         let tried = tried.max(calls);
+        let failed = tried.saturating_sub(answered);
         Ok(Self {
             tried,
             answered,
-            failed: tried - answered,
+            failed,
             rejected,
-            silent: tried - answered - rejected,
+            silent: failed.saturating_sub(rejected),
+            retransmissions: get("Retransmissions(C)")?,
         })
     }
 }
@@ -466,7 +470,7 @@ mod tests {
 
     #[test]
     fn the_last_line_of_the_statistics_counts() -> anyhow::Result<()> {
-        let csv = "TotalCallCreated;SuccessfulCall(C);FailedUnexpectedMessage(C);\n1;0;0;\n5;3;1;\n";
+        let csv = "TotalCallCreated;SuccessfulCall(C);FailedUnexpectedMessage(C);Retransmissions(C);\n1;0;0;0;\n5;3;1;2;\n";
         let outcome = Outcome::from_csv(csv, 5)?;
         assert_eq!(
             outcome,
