@@ -66,6 +66,7 @@ impl<'a> Agent<'a> {
     /// When it does not say `ready` in time; the error has the end of its log.
     pub fn start(lab: &'a Lab, options: &[&str]) -> anyhow::Result<Self> {
         let mut agent = Self::prepare(lab, options)?;
+        agent.binary = binary()?;
         agent.restart()?;
         Ok(agent)
     }
@@ -73,7 +74,7 @@ impl<'a> Agent<'a> {
     /// Everything but the start: for tests that fill the store first, or expect the start to fail.
     ///
     /// # Errors
-    /// When there is no binary.
+    /// When its directories cannot be made.
     pub fn prepare(lab: &'a Lab, options: &[&str]) -> anyhow::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -82,7 +83,7 @@ impl<'a> Agent<'a> {
         std::fs::create_dir_all(&state)?;
         Ok(Self {
             lab,
-            binary: binary()?,
+            binary: binary().unwrap_or_else(|_| "sipauth".into()),
             options: options.iter().map(ToString::to_string).collect(),
             child: None,
             socket: state.join("sipauth.sock"),
@@ -106,6 +107,13 @@ impl<'a> Agent<'a> {
             .arg(&self.socket);
         command.args(&self.options).env("NO_COLOR", "1");
         command
+    }
+
+    /// Runs this binary instead.
+    #[must_use]
+    pub fn with_binary(mut self, binary: PathBuf) -> Self {
+        self.binary = binary;
+        self
     }
 
     /// Starts it, again or for the first time; returns how long it took until it enforced.
@@ -321,9 +329,8 @@ impl<'a> Agent<'a> {
     }
 
     /// Leaves the agent up: for a lab that is kept.
-    pub fn keep(mut self) {
-        self.child = None;
-        // Not even the pins are removed.
+    pub fn keep(self) {
+        // Neither the process nor the pins are removed.
         std::mem::forget(self);
     }
 }

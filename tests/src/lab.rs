@@ -17,7 +17,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -137,7 +137,7 @@ pub struct Lab {
     id: String,
     bpffs: PathBuf,
     state: PathBuf,
-    keep: bool,
+    keep: AtomicBool,
 }
 
 impl Lab {
@@ -155,7 +155,7 @@ impl Lab {
             bpffs: Path::new("/sys/fs/bpf").join(format!("{DIR_PREFIX}{id}")),
             state: cleanup::state_root().join(format!("{DIR_PREFIX}{id}")),
             id,
-            keep: false,
+            keep: AtomicBool::new(false),
         };
         let names = Host::ALL.iter().map(|h| h.name()).chain(["wan", "nat"]);
         cleanup::register(Remains {
@@ -259,8 +259,8 @@ impl Lab {
     ///
     /// # Errors
     /// When the marker cannot be written.
-    pub fn keep(&mut self) -> anyhow::Result<String> {
-        self.keep = true;
+    pub fn keep(&self) -> anyhow::Result<String> {
+        self.keep.store(true, Ordering::Relaxed);
         let marker = Path::new("/run").join(cleanup::kept_marker(&std::process::id().to_string()));
         std::fs::write(&marker, "")?;
         cleanup::forget(&self.bpffs);
@@ -306,7 +306,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if !self.keep {
+        if !self.keep.load(Ordering::Relaxed) {
             cleanup::remove(&self.bpffs);
         }
     }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use crate::lab::{Host, Lab};
 
 /// Directory of the SIPp scenarios.
-const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+pub const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
 /// Port of every SIP peer unless told otherwise.
 pub const SIP_PORT: u16 = 5060;
 
@@ -133,6 +133,11 @@ impl Uas {
     /// As [`Uas::softswitch`].
     pub fn hangs_up(lab: &Lab, host: Host, via: Via, hold: Duration) -> anyhow::Result<Self> {
         Self::start(lab, host, via, "uas_hangs_up.xml", SIP_PORT, hold)
+    }
+
+    /// Leaves it up: for a lab that is kept.
+    pub fn keep(self) {
+        std::mem::forget(self);
     }
 
     fn start(lab: &Lab, host: Host, via: Via, scenario: &str, port: u16, hold: Duration) -> anyhow::Result<Self> {
@@ -315,6 +320,18 @@ impl Call {
     pub const fn options(mut self) -> Self {
         self.kind = Kind::Options;
         self
+    }
+
+    /// Who calls.
+    #[must_use]
+    pub const fn caller(&self) -> Host {
+        self.from
+    }
+
+    /// Over what.
+    #[must_use]
+    pub const fn transport(&self) -> Via {
+        self.via
     }
 
     /// Makes the calls and waits for their end.

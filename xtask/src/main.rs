@@ -1,2 +1,5 @@
-//! x
-fn main(){}
+//! The project's tasks.
+mod demo;
+fn main() -> anyhow::Result<()> {
+    demo::run(std::env::args().any(|a| a == "--keep"))
+}
