@@ -31,7 +31,7 @@ pub const MAP_FLOWS: &str = "FLOWS";
 pub const MAP_PEERS: &str = "PEERS";
 /// [`crate::address::Address`] to [`crate::flow::Ban`].
 pub const MAP_BANS: &str = "BANS";
-/// [`crate::address::Address`] to [`crate::stats::Bucket`], per CPU.
+/// [`crate::stats::RateKey`] to [`crate::stats::Bucket`], per CPU.
 pub const MAP_PUNT_RATE: &str = "PUNT_RATE";
 /// Lane number to [`crate::stats::Bucket`], per CPU; the slot after the lanes is the budget of events.
 pub const MAP_LANES: &str = "LANES";

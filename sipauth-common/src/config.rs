@@ -132,6 +132,17 @@ impl PortRole {
         self.flags & port::PROTECTED != 0
     }
 
+    /// The punt port of a lane, host order; 0 where there is none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn punt_port(&self, lane: Lane) -> u16 {
+        match lane {
+            Lane::Trusted => self.punt[0],
+            Lane::Untrusted => self.punt[1],
+            Lane::Denied => self.punt[2],
+        }
+    }
+
     /// Whether this is a punt port.
     #[inline(always)]
     #[must_use]

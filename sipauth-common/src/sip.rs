@@ -102,75 +102,119 @@ pub enum Class {
     KeepAlive,
 }
 
-/// Classifies a payload of `len` bytes from its first [`WINDOW`] bytes.
+/// The first [`WINDOW`] bytes of a payload as two numbers, the first byte in the lowest bits, zeros behind a shorter payload.
+///
+/// Numbers, not an array: the kernel program compares them in registers, and the verifier has no stack accesses to follow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Window {
+    /// Bytes 0 to 7.
+    pub low: u64,
+    /// Bytes 8 to 15.
+    pub high: u64,
+}
+
+impl Window {
+    /// The window of a whole payload.
+    #[must_use]
+    pub fn of(payload: &[u8]) -> Self {
+        let mut head = [0; WINDOW];
+        let n = if payload.len() < WINDOW { payload.len() } else { WINDOW };
+        head[..n].copy_from_slice(&payload[..n]);
+        Self { low: pack(&head, 0, 8), high: pack(&head, 8, 8) }
+    }
+
+    /// Byte `i` of the first eight.
+    #[inline(always)]
+    const fn byte(self, i: u32) -> u8 {
+        (self.low >> (8 * i)) as u8
+    }
+
+    /// Whether it begins with `token` and a space or tab.
+    #[inline(always)]
+    const fn is_method<const N: usize>(self, token: &[u8; N]) -> bool {
+        let first = if N < 8 { N } else { 8 };
+        let mask = u64::MAX >> (64 - 8 * first as u32);
+        if self.low & mask != pack(token, 0, first) {
+            return false;
+        }
+        let after = match N {
+            0..8 => self.low >> (8 * (N as u32 % 8)),
+            8 => self.high,
+            _ => {
+                if self.high as u8 != token[N - 1] {
+                    return false;
+                }
+                self.high >> 8
+            }
+        } as u8;
+        after == b' ' || after == b'\t'
+    }
+}
+
+/// `n` bytes from `from` on, the first in the lowest bits.
+#[inline(always)]
+const fn pack(bytes: &[u8], from: usize, n: usize) -> u64 {
+    let (mut packed, mut i) = (0, 0);
+    while i < n {
+        packed |= (bytes[from + i] as u64) << (8 * i);
+        i += 1;
+    }
+    packed
+}
+
+/// Classifies a payload of `len` bytes by its first ones.
 ///
 /// Anything that is neither response nor keep-alive counts as a request, so that the agent's parser decides about it.
 /// Leading line ends are not skipped (RFC 3261, 7.5 allows them): such a request is of the unknown method, which is punted.
 #[inline(always)]
 #[must_use]
-pub fn classify(head: &[u8; WINDOW], len: usize) -> Class {
-    let h = head;
+pub const fn classify(window: Window, len: usize) -> Class {
     if len == 0 {
         return Class::KeepAlive;
     }
-    match h[0] {
-        // One to four of CR, LF and NUL, and nothing else.
+    match window.byte(0) {
         b'\r' | b'\n' | 0 => {
-            let blank = |b: u8| b == b'\r' || b == b'\n' || b == 0;
-            // STUN: type 0x0001 (binding request), magic cookie at 4.
-            let stun = h[0] == 0 && h[1] == 1 && h[4] == 0x21 && h[5] == 0x12 && h[6] == 0xa4 && h[7] == 0x42 && len >= 20;
-            if stun || (len <= 4 && blank(h[1]) && blank(h[2]) && blank(h[3])) { Class::KeepAlive } else { Class::Request(Method::Unknown) }
+            // STUN: type 0x0001 (binding request), magic cookie 0x2112a442 at 4.
+            let stun = window.low & 0xffff_ffff_0000_ffff == 0x42a4_1221_0000_0100 && len >= 20;
+            let blank = blank(window.byte(1)) && blank(window.byte(2)) && blank(window.byte(3));
+            if stun || (len <= 4 && blank) { Class::KeepAlive } else { Class::Request(Method::Unknown) }
         }
-        b'S' if h[1] == b'I' && h[2] == b'P' && h[3] == b'/' => Class::Response,
-        _ => Class::Request(method(h)),
-    }
-}
-
-/// The method that `head` begins with; it must be followed by a space or tab. Case matters (RFC 3261, 7.1).
-#[inline(always)]
-fn method(h: &[u8; WINDOW]) -> Method {
-    let named = match h[0] {
-        b'I' if h[1] == b'N' && h[2] == b'V' => token(h, b"INVITE", Method::Invite),
-        b'I' => token(h, b"INFO", Method::Info),
-        b'A' => token(h, b"ACK", Method::Ack),
-        b'B' => token(h, b"BYE", Method::Bye),
-        b'C' => token(h, b"CANCEL", Method::Cancel),
-        b'R' if h[2] == b'G' => token(h, b"REGISTER", Method::Register),
-        b'R' => token(h, b"REFER", Method::Refer),
-        b'O' => token(h, b"OPTIONS", Method::Options),
-        b'P' if h[1] == b'R' => token(h, b"PRACK", Method::Prack),
-        b'P' => token(h, b"PUBLISH", Method::Publish),
-        b'U' => token(h, b"UPDATE", Method::Update),
-        b'N' => token(h, b"NOTIFY", Method::Notify),
-        b'S' => token(h, b"SUBSCRIBE", Method::Subscribe),
-        b'M' => token(h, b"MESSAGE", Method::Message),
-        _ => None,
-    };
-    match named {
-        Some(method) => method,
-        None => Method::Unknown,
+        b'S' if window.low as u32 == pack(b"SIP/", 0, 4) as u32 => Class::Response,
+        _ => Class::Request(method(window)),
     }
 }
 
 #[inline(always)]
-fn token<const N: usize>(head: &[u8; WINDOW], name: &[u8; N], method: Method) -> Option<Method> {
-    let mut i = 0;
-    while i < N {
-        if head[i] != name[i] {
-            return None;
-        }
-        i += 1;
+const fn blank(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n' | 0)
+}
+
+/// The method that the window begins with. Case matters (RFC 3261, 7.1).
+#[inline(always)]
+const fn method(w: Window) -> Method {
+    match w.byte(0) {
+        b'I' if w.is_method(b"INVITE") => Method::Invite,
+        b'I' if w.is_method(b"INFO") => Method::Info,
+        b'A' if w.is_method(b"ACK") => Method::Ack,
+        b'B' if w.is_method(b"BYE") => Method::Bye,
+        b'C' if w.is_method(b"CANCEL") => Method::Cancel,
+        b'R' if w.is_method(b"REGISTER") => Method::Register,
+        b'R' if w.is_method(b"REFER") => Method::Refer,
+        b'O' if w.is_method(b"OPTIONS") => Method::Options,
+        b'P' if w.is_method(b"PRACK") => Method::Prack,
+        b'P' if w.is_method(b"PUBLISH") => Method::Publish,
+        b'U' if w.is_method(b"UPDATE") => Method::Update,
+        b'N' if w.is_method(b"NOTIFY") => Method::Notify,
+        b'S' if w.is_method(b"SUBSCRIBE") => Method::Subscribe,
+        b'M' if w.is_method(b"MESSAGE") => Method::Message,
+        _ => Method::Unknown,
     }
-    if head[N] == b' ' || head[N] == b'\t' { Some(method) } else { None }
 }
 
 /// [`classify`] for a whole payload.
 #[must_use]
 pub fn classify_payload(payload: &[u8]) -> Class {
-    let mut head = [0; WINDOW];
-    let n = if payload.len() < WINDOW { payload.len() } else { WINDOW };
-    head[..n].copy_from_slice(&payload[..n]);
-    classify(&head, payload.len())
+    classify(Window::of(payload), payload.len())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Counters and token buckets.
 
-use crate::{pod, reason::Verdict};
+use crate::{address::Address, config::Lane, pod, reason::Verdict};
 
 /// Packets and bytes. Entry of `STATS`.
 #[repr(C)]
@@ -24,6 +24,28 @@ pub struct GatewayStats {
     pub verdict: [Count; Verdict::ALL.len()],
 }
 const _: () = assert!(size_of::<GatewayStats>() == 48);
+
+/// Key of `PUNT_RATE`. The lane is part of it, so that what a stranger sends in the name of an address, from other ports,
+/// cannot use up what the authenticated flows of that address may send.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub struct RateKey {
+    /// The source; of an IPv6 source its /64, which is what one sender commonly has to himself.
+    pub network: Address,
+    /// [`Lane`] as a number.
+    pub lane: u32,
+}
+const _: () = assert!(size_of::<RateKey>() == 20);
+
+impl RateKey {
+    /// The key of a source in a lane.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(source: &Address, lane: Lane) -> Self {
+        let network = if source.v4().is_some() { *source } else { source.network(64) };
+        Self { network, lane: lane as u32 }
+    }
+}
 
 /// A token bucket. Entry of `PUNT_RATE` and `LANES`; starts full when `last_ns` is 0.
 #[repr(C)]
@@ -59,7 +81,7 @@ impl Bucket {
     }
 }
 
-pod!(Count, GatewayStats, Bucket);
+pod!(Count, GatewayStats, RateKey, Bucket);
 
 #[cfg(test)]
 mod tests {

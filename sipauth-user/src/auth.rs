@@ -1,6 +1,33 @@
 //! SIP digest authentication without I/O: bytes and a clock go in, actions come out.
+//!
+//! A worker owns one [`Authenticator`] and gives it every datagram that the kernel program handed over. Invariants: no clock,
+//! socket or random source is read here; memory that a peer drives is bounded; a request leaves as [`Action::Release`] only
+//! for a reason that [`Outcome::releases`] lists; secrets appear in no `Debug`.
+
+mod account;
+mod authenticator;
+mod challenge;
+mod credentials;
+mod digest;
+mod nonce;
+mod outcome;
+mod replay;
+mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::{net::SocketAddr, time::Duration};
+
+pub use account::{Account, Directory, Ha1, Ha1Error, Source};
+pub use authenticator::Authenticator;
+pub use digest::Algorithm;
+pub use nonce::NonceKeys;
+pub use outcome::Outcome;
+pub use settings::{Qop, Settings, UriMatch};
+
+/// Unix time in milliseconds. The caller reads the clock; it may step either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
 
 /// What to do with a punted datagram.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +53,16 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Why, whatever is done.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Reply { outcome, .. } | Self::Release { outcome, .. } | Self::Absorb { outcome } => *outcome,
+        }
+    }
+}
+
 /// A flow that a gateway has earned by its password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowGrant {
@@ -46,11 +83,4 @@ pub struct Arrival {
     pub trusted: bool,
     /// It came in by the denied lane: the kernel program refuses the source, and asks for an answer.
     pub denied: bool,
-}
-
-/// How the agent dealt with a datagram: counter, metric label and reason at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// To be extended by the module's owner.
-    Authenticated,
 }

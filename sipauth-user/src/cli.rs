@@ -1,1 +1,188 @@
-//! To be written.
+//! The command line: one verb a file, each from arguments to calls to output.
+//!
+//! Names of commands, options and output fields are a contract; the tests here hold it. Output goes to stdout, talk to
+//! stderr. Exit code 0: done (an explanation is an answer whatever its verdict); 1: the answer is no; 2: could not run.
+
+mod detach;
+mod events;
+mod explain;
+mod gateway;
+mod output;
+mod run;
+mod stats;
+mod status;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
+
+pub use self::{
+    detach::DetachArgs,
+    events::EventsArgs,
+    explain::ExplainArgs,
+    gateway::{AddArgs, GatewayCommand},
+    run::RunArgs,
+};
+use crate::{
+    config::DEFAULT_SOCKET,
+    control::{Client, Refusal, Request, Response},
+};
+
+/// Call authentication for SIP softswitches, enforced on the NIC.
+#[derive(Debug, Parser)]
+#[command(name = "sipauth", version, max_term_width = 120, arg_required_else_help = true)]
+pub struct Cli {
+    /// Control socket of the agent [default: /run/sipauth/sipauth.sock]
+    #[arg(long, global = true, env = "SIPAUTH_SOCKET", value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Protect interfaces: load the program, answer challenges, serve this command line
+    Run(Box<RunArgs>),
+    /// Add, list, show and remove gateways
+    #[command(subcommand)]
+    Gateway(GatewayCommand),
+    /// Say what would happen to a packet, and why
+    Explain(ExplainArgs),
+    /// Counters by reason, by gateway and of authentication
+    Stats(OutputArgs),
+    /// Interfaces, modes and health of the agent
+    Status(OutputArgs),
+    /// Stop enforcing: take the programs off the interfaces and remove all pins
+    Detach(DetachArgs),
+    /// Sampled refusals
+    Events(EventsArgs),
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct OutputArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The answer is no: exit code 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct No(pub String);
+
+impl Cli {
+    fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// [`No`] where the answer is no; anything else where it could not be done.
+    pub fn execute(self) -> anyhow::Result<()> {
+        let socket = self.socket();
+        match self.command {
+            Command::Run(args) => run::run(*args, self.socket),
+            Command::Gateway(command) => gateway::execute(command, &socket),
+            Command::Explain(args) => explain::execute(&args, &socket),
+            Command::Stats(output) => stats::execute(output, &socket),
+            Command::Status(output) => status::execute(output, &socket),
+            Command::Detach(args) => detach::execute(&args, &socket),
+            Command::Events(args) => events::execute(&args, &socket),
+        }
+    }
+}
+
+/// The whole program: parses, executes, and says in one line what went wrong.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match cli.execute() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            if error.is::<No>() { ExitCode::from(1) } else { ExitCode::from(2) }
+        }
+    }
+}
+
+/// Help and version as they are; a wrong argument in one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(2)
+        }
+        _ => {
+            complain(&usage_line(error));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What clap says before its usage, as one line, with where to read more.
+fn usage_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let body: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let body = body.join(" ");
+    format!(
+        "{}; `sipauth help` lists commands and options",
+        body.strip_prefix("error: ").unwrap_or(&body)
+    )
+}
+
+/// `sipauth stats | head` is no failure.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[allow(clippy::print_stderr, reason = "this is where the program talks to its operator")]
+fn complain(text: &str) {
+    let line: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    eprintln!("sipauth: {}", line.join(" "));
+}
+
+/// Asks the agent; a refusal becomes an error with its exit code.
+fn ask(socket: &std::path::Path, request: &Request) -> anyhow::Result<Response> {
+    understand(Client::connect(socket)?.call(request)?)
+}
+
+fn understand(response: Response) -> anyhow::Result<Response> {
+    match response {
+        Response::Error {
+            refusal: Refusal::No,
+            message,
+        } => Err(No(message).into()),
+        Response::Error {
+            refusal: Refusal::Failed,
+            message,
+        } => Err(anyhow::anyhow!("{message}")),
+        response => Ok(response),
+    }
+}
+
+/// The agent answered something else than was asked.
+fn unexpected() -> anyhow::Error {
+    anyhow::anyhow!("the agent answered something else than was asked; use a sipauth of its version")
+}
+
+#[cfg(test)]
+mod tests;

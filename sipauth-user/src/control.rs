@@ -1,1 +1,58 @@
-//! To be written.
+//! The control socket: JSON lines over a Unix socket, between the command line and the agent.
+//!
+//! One request is one line; the answer is one line, or several for events. A password crosses this socket once, as
+//! plain text: it is root's, or a group's that root chose. Neither side logs a request.
+
+mod client;
+mod messages;
+mod server;
+
+use std::{io, path::PathBuf};
+
+pub use self::{
+    client::{Client, ClientError},
+    messages::{
+        Counted, EventRecord, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, InterfaceStatus, ReasonCount, Refusal, Request,
+        Response, StatsReport, StatusReport, Transport, parse_message,
+    },
+    server::{Caller, Handler, Reply, bind, serve},
+};
+
+/// Longest request, bytes with its newline.
+pub const MAX_REQUEST: usize = 64 * 1024;
+/// Most connections at a time.
+pub const MAX_CONNECTIONS: usize = 32;
+
+/// Why the control socket cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Someone answers there.
+    #[error("another agent runs: it answers at {}; stop it first, or choose another --socket", path.display())]
+    AlreadyRuns {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// A file that is no socket is in the way.
+    #[error("{} exists and is not a socket; move it away, or choose another --socket", path.display())]
+    NotASocket {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No such group.
+    #[error("socket-group: there is no group {group}; create it with `groupadd {group}`, or choose another")]
+    NoGroup {
+        /// What was given.
+        group: String,
+    },
+    /// Anything else.
+    #[error("cannot listen at {}: {source}; check --socket and the permissions of its directory", path.display())]
+    Bind {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,121 @@
-//! To be written.
+//! The only owner of BPF handles: loads the object, fills its maps, attaches its programs, and takes them down again.
+//!
+//! All maps and links are pinned under one directory of a bpf file system, named after the layout version. What is pinned
+//! stays in force without the agent; the next agent takes it over.
+
+mod attach;
+mod error;
+mod events;
+mod maps;
+mod pins;
+mod sys;
+
+use std::path::Path;
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{ProgramError, SchedClassifier, Xdp},
+};
+use sipauth_common::abi;
+use tracing::debug;
+
+pub use attach::{Attached, EgressHook, XdpMode, attach_egress, attach_ingress, detach, interfaces};
+pub use error::DatapathError;
+pub use events::Events;
+pub use maps::Maps;
+pub use pins::{Pins, mount_bpffs};
+
+/// The BPF object that the build made.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sipauth.bpf.o"));
+
+/// The programs, in the kernel and verified, not attached; and their maps.
+pub struct Programs {
+    ebpf: Ebpf,
+    ingress: &'static str,
+    /// Handles of the maps.
+    pub maps: Maps,
+}
+
+/// Loads the object. With `pins`, maps that are pinned there are taken over, after a check that they are what this object
+/// expects, and others are pinned there. Without, everything is private and goes when the result is dropped (tests).
+///
+/// # Errors
+/// A pinned map of another shape, missing privileges, or a kernel that refuses the program.
+pub fn load(pins: Option<&Pins>) -> Result<Programs, DatapathError> {
+    // From 5.18 on drivers with multi-buffer frames take only programs that know of these.
+    match load_ingress(pins, abi::PROGRAM_INGRESS_FRAGS) {
+        Err(DatapathError::Program { source: ProgramError::LoadError { io_error, .. }, .. }) if io_error.raw_os_error() == Some(libc::EINVAL) => {
+            debug!("no multi-buffer XDP on this kernel");
+            load_ingress(pins, abi::PROGRAM_INGRESS)
+        }
+        result => result,
+    }
+}
+
+/// [`load`] with a named ingress program.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_ingress(pins: Option<&Pins>, ingress: &'static str) -> Result<Programs, DatapathError> {
+    let mut loader = EbpfLoader::new();
+    if let Some(pins) = pins {
+        pins.check(OBJECT)?;
+        for name in abi::MAPS {
+            loader.map_pin_path(name, pins.map(name));
+        }
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(DatapathError::Load)?;
+    let maps = Maps::of(&ebpf)?;
+    xdp(&mut ebpf, ingress)?.load().map_err(|source| DatapathError::program(ingress, source))?;
+    classifier(&mut ebpf)?.load().map_err(|source| DatapathError::program(abi::PROGRAM_EGRESS, source))?;
+    Ok(Programs { ebpf, ingress, maps })
+}
+
+impl Programs {
+    /// The XDP program.
+    ///
+    /// # Errors
+    /// The object has no such program.
+    pub fn ingress(&mut self) -> Result<&mut Xdp, DatapathError> {
+        xdp(&mut self.ebpf, self.ingress)
+    }
+
+    /// The program on the way out.
+    ///
+    /// # Errors
+    /// The object has no such program.
+    pub fn egress(&mut self) -> Result<&mut SchedClassifier, DatapathError> {
+        classifier(&mut self.ebpf)
+    }
+
+    /// Its name: with or without multi-buffer frames.
+    #[must_use]
+    pub const fn ingress_name(&self) -> &'static str {
+        self.ingress
+    }
+}
+
+fn xdp<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, DatapathError> {
+    let program = ebpf.program_mut(name).ok_or(DatapathError::Object { name })?;
+    program.try_into().map_err(|source| DatapathError::program(name, source))
+}
+
+fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, DatapathError> {
+    let name = abi::PROGRAM_EGRESS;
+    let program = ebpf.program_mut(name).ok_or(DatapathError::Object { name })?;
+    program.try_into().map_err(|source| DatapathError::program(name, source))
+}
+
+/// `CLOCK_MONOTONIC`, ns: the clock of `bpf_ktime_get_ns`.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    // The clock is always there (Linux 2.6) and never before its start.
+    now.map_or(0, |t| u64::try_from(t.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(t.tv_nsec()).unwrap_or(0))
+}
+
+/// The directory's default.
+#[must_use]
+pub fn default_bpffs() -> &'static Path {
+    Path::new("/sys/fs/bpf/sipauth")
+}

@@ -1,1 +1,562 @@
-//! To be written.
+//! A gateway: the raw form, as operators write it, and the validated type that everything else works with.
+//!
+//! [`RawGateway::validate`] is the only way from one to the other; the command line, the control socket and the store all take it.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
+use sipauth_common::policy::modes;
+use zeroize::Zeroize;
+
+/// Longest name.
+pub const MAX_NAME: usize = 64;
+/// Longest username.
+pub const MAX_USERNAME: usize = 256;
+/// Most addresses, and most ports, of one gateway.
+pub const MAX_ENTRIES: usize = 4096;
+
+/// Text that must not reach a log: a password on its way in, or an HA1. Redacted in `Debug`, wiped when dropped.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the text over.
+    #[must_use]
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself. Callers hash it or store it; nothing else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// What is verified of a gateway's calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The source address.
+    Ip,
+    /// The source address and the source port.
+    IpPort,
+    /// A password, by SIP digest.
+    Password,
+    /// The source address, for a gateway that the softswitch calls and that never calls in.
+    Peer,
+}
+
+impl Mode {
+    /// All, in the order in which they are documented.
+    pub const ALL: [Self; 4] = [Self::Ip, Self::IpPort, Self::Password, Self::Peer];
+
+    /// Name on the command line, in the store and in output.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::IpPort => "ip-port",
+            Self::Password => "password",
+            Self::Peer => "peer",
+        }
+    }
+
+    /// The bit in [`sipauth_common::policy::Policy::modes`].
+    #[must_use]
+    pub const fn bit(self) -> u8 {
+        match self {
+            Self::Ip => modes::IP,
+            Self::IpPort => modes::IP_PORT,
+            Self::Password => modes::PASSWORD,
+            Self::Peer => modes::PEER,
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+impl FromStr for Mode {
+    type Err = GatewayError;
+
+    fn from_str(text: &str) -> Result<Self, GatewayError> {
+        Self::ALL
+            .into_iter()
+            .find(|mode| mode.label() == text)
+            .ok_or_else(|| GatewayError::UnknownMode { mode: text.to_owned() })
+    }
+}
+
+/// A gateway as it was written: nothing checked but the types.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawGateway {
+    /// See [`Gateway::name`].
+    pub name: String,
+    /// See [`Gateway::mode`].
+    pub mode: Mode,
+    /// Addresses and prefixes.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// See [`Gateway::ports`].
+    #[serde(default)]
+    pub ports: Vec<u16>,
+    /// See [`Gateway::username`].
+    #[serde(default)]
+    pub username: Option<String>,
+    /// See [`Gateway::realm`].
+    #[serde(default)]
+    pub realm: Option<String>,
+    /// The password in plain text. Only ever turned into credentials.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// See [`Gateway::priority`].
+    #[serde(default)]
+    pub priority: i32,
+}
+
+/// A validated gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Unique name.
+    pub name: String,
+    /// What is verified.
+    pub mode: Mode,
+    /// Canonical: host bits zero, IPv4-mapped IPv6 as IPv4, sorted, without repetitions. A single address is a /32 or /128.
+    pub addresses: Vec<IpNet>,
+    /// Source ports that pass in mode `ip-port`; sorted, without repetitions.
+    pub ports: Vec<u16>,
+    /// Digest username in mode `password`, unique over all gateways.
+    pub username: Option<String>,
+    /// Digest realm that the credentials were made for.
+    pub realm: Option<String>,
+    /// The HA1 in its textual form, opaque here.
+    pub credentials: Option<Secret>,
+    /// Higher wins where gateways share an address.
+    pub priority: i32,
+}
+
+impl Gateway {
+    /// Whether an address is one of the gateway's; a password gateway without addresses has them all.
+    #[must_use]
+    pub fn has_source(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        self.is_anywhere() || self.addresses.iter().any(|net| net.contains(&source))
+    }
+
+    /// Whether the gateway may call from anywhere.
+    #[must_use]
+    pub const fn is_anywhere(&self) -> bool {
+        matches!(self.mode, Mode::Password) && self.addresses.is_empty()
+    }
+
+    /// Addresses as operators write them: a single one without its prefix length.
+    pub fn addresses_text(&self) -> impl Iterator<Item = String> + '_ {
+        self.addresses.iter().map(address_text)
+    }
+
+    /// What an operator should hear of this gateway alone; `weakened` in [`crate::compile`] looks at it among others.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Warning> {
+        let everything = self.addresses.iter().find(|net| net.prefix_len() == 0);
+        match everything {
+            Some(net) if self.mode != Mode::Password => vec![Warning::Everything {
+                gateway: self.name.clone(),
+                mode: self.mode,
+                network: *net,
+            }],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A network as operators write it: a single address without its prefix length.
+#[must_use]
+pub fn address_text(net: &IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() {
+        net.addr().to_string()
+    } else {
+        net.to_string()
+    }
+}
+
+/// Something that is allowed and may surprise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// A prefix of length 0 in a mode that asks for nothing but the address.
+    #[error("gateway {gateway}: {network} in mode {mode} lets in every address of its family; give the gateway's own addresses")]
+    Everything {
+        /// Its name.
+        gateway: String,
+        /// Its mode.
+        mode: Mode,
+        /// The prefix.
+        network: IpNet,
+    },
+    /// A gateway asks for less than another one at the same source.
+    #[error(
+        "gateway {weaker} (mode {weaker_mode}) at {network} admits calls without what gateway {stronger} (mode {stronger_mode}) asks for; use the stronger mode for both or separate addresses"
+    )]
+    Weakened {
+        /// The gateway that is weakened.
+        stronger: String,
+        /// Its mode.
+        stronger_mode: Mode,
+        /// The gateway that weakens it.
+        weaker: String,
+        /// Its mode.
+        weaker_mode: Mode,
+        /// Where both apply.
+        network: IpNet,
+    },
+    /// A more specific entry decides alone, so the wider one no longer applies there.
+    #[error("gateway {gateway} at {network} alone decides there now: {hidden} at {hidden_network} no longer applies to it")]
+    Hidden {
+        /// The gateway with the longer prefix.
+        gateway: String,
+        /// Its prefix.
+        network: IpNet,
+        /// The gateway with the shorter prefix.
+        hidden: String,
+        /// Its prefix.
+        hidden_network: IpNet,
+    },
+}
+
+/// Why a gateway is not acceptable: names the thing and the remedy in one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GatewayError {
+    /// Not a name.
+    #[error("{name:?} is not a gateway name; use 1 to 64 of the characters A-Z a-z 0-9 . _ -")]
+    Name {
+        /// What was given.
+        name: String,
+    },
+    /// Not a mode.
+    #[error("{mode:?} is not a mode; use ip, ip-port, password or peer")]
+    UnknownMode {
+        /// What was given.
+        mode: String,
+    },
+    /// Not an address.
+    #[error("gateway {gateway}: {text:?} is not an address; write it like 203.0.113.5, 203.0.113.0/24 or 2001:db8::/48")]
+    Address {
+        /// Its name.
+        gateway: String,
+        /// What was given.
+        text: String,
+    },
+    /// Bits to the right of the prefix.
+    #[error("gateway {gateway}: {text} has host bits set; write {network} for the whole network, or {host} for the one address")]
+    HostBits {
+        /// Its name.
+        gateway: String,
+        /// What was given.
+        text: String,
+        /// The network that contains it.
+        network: IpNet,
+        /// The address alone.
+        host: IpAddr,
+    },
+    /// No gateway can send from there.
+    #[error(
+        "gateway {gateway}: nothing can send from {text} (multicast, broadcast or unspecified); give the address that its packets come from"
+    )]
+    NotASource {
+        /// Its name.
+        gateway: String,
+        /// What was given.
+        text: String,
+    },
+    /// The mode needs an address.
+    #[error("gateway {gateway}: mode {mode} needs an address; add --address")]
+    NeedsAddress {
+        /// Its name.
+        gateway: String,
+        /// Its mode.
+        mode: Mode,
+    },
+    /// Mode `ip-port` needs a port.
+    #[error("gateway {gateway}: mode ip-port needs the source port of its packets; add --port, or use mode ip")]
+    NeedsPort {
+        /// Its name.
+        gateway: String,
+    },
+    /// Port 0.
+    #[error("gateway {gateway}: 0 is not a port; give the source port of its packets, 1 to 65535")]
+    PortZero {
+        /// Its name.
+        gateway: String,
+    },
+    /// A port where none belongs.
+    #[error("gateway {gateway}: mode {mode} does not look at ports; leave --port out, or use mode ip-port")]
+    PortUnused {
+        /// Its name.
+        gateway: String,
+        /// Its mode.
+        mode: Mode,
+    },
+    /// A username, realm or password where none belongs.
+    #[error("gateway {gateway}: mode {mode} does not look at {what}; leave it out, or use mode password")]
+    CredentialsUnused {
+        /// Its name.
+        gateway: String,
+        /// Its mode.
+        mode: Mode,
+        /// What was given.
+        what: &'static str,
+    },
+    /// Mode `password` needs a username.
+    #[error("gateway {gateway}: mode password needs a username; add --username")]
+    NeedsUsername {
+        /// Its name.
+        gateway: String,
+    },
+    /// Mode `password` needs a password.
+    #[error("gateway {gateway}: mode password needs a password that is not empty; give it with --password-stdin or --password-file")]
+    NeedsPassword {
+        /// Its name.
+        gateway: String,
+    },
+    /// Not a username.
+    #[error(
+        "gateway {gateway}: the username must be 1 to 256 printable ASCII characters without spaces, quotes, colons and backslashes; choose another"
+    )]
+    Username {
+        /// Its name.
+        gateway: String,
+    },
+    /// Not a realm.
+    #[error("gateway {gateway}: the realm must be 1 to 256 printable ASCII characters without quotes and backslashes; choose another")]
+    Realm {
+        /// Its name.
+        gateway: String,
+    },
+    /// A password with a control character: almost always a slip of copying.
+    #[error("gateway {gateway}: the password has a control character or more than 1024 bytes; give it as one line of text")]
+    Password {
+        /// Its name.
+        gateway: String,
+    },
+    /// Too many.
+    #[error("gateway {gateway}: more than {MAX_ENTRIES} {what}; use a prefix, or several gateways")]
+    TooMany {
+        /// Its name.
+        gateway: String,
+        /// Addresses or ports.
+        what: &'static str,
+    },
+    /// The name is taken.
+    #[error("gateway {gateway} exists already; remove it first, or choose another name")]
+    Exists {
+        /// Its name.
+        gateway: String,
+    },
+    /// The username is taken.
+    #[error("gateway {gateway}: username {username:?} belongs to gateway {other}; choose another")]
+    UsernameTaken {
+        /// Its name.
+        gateway: String,
+        /// The username.
+        username: String,
+        /// Whose it is.
+        other: String,
+    },
+    /// No such gateway.
+    #[error("there is no gateway {gateway}; `sipauth gateway list` shows all")]
+    Unknown {
+        /// The name that was asked for.
+        gateway: String,
+    },
+}
+
+impl RawGateway {
+    /// Checks everything that can be checked without the other gateways. `default_realm` stands in where no realm is given;
+    /// `credentials` makes the stored form of (username, realm, password).
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn validate(self, default_realm: &str, credentials: impl FnOnce(&str, &str, &Secret) -> Secret) -> Result<Gateway, GatewayError> {
+        let gateway = check_name(&self.name)?;
+        let addresses = parse_addresses(&gateway, &self.addresses)?;
+        let mut ports = self.ports;
+        ports.sort_unstable();
+        ports.dedup();
+        if ports.len() > MAX_ENTRIES {
+            return Err(GatewayError::TooMany { gateway, what: "ports" });
+        }
+        let mode = self.mode;
+        if mode != Mode::Password {
+            let unused = [
+                (self.username.is_some(), "a username"),
+                (self.realm.is_some(), "a realm"),
+                (self.password.is_some(), "a password"),
+            ];
+            if let Some((_, what)) = unused.into_iter().find(|(given, _)| *given) {
+                return Err(GatewayError::CredentialsUnused { gateway, mode, what });
+            }
+            if addresses.is_empty() {
+                return Err(GatewayError::NeedsAddress { gateway, mode });
+            }
+        }
+        match mode {
+            Mode::IpPort if ports.is_empty() => return Err(GatewayError::NeedsPort { gateway }),
+            Mode::IpPort if ports.contains(&0) => return Err(GatewayError::PortZero { gateway }),
+            Mode::Ip | Mode::Password | Mode::Peer if !ports.is_empty() => return Err(GatewayError::PortUnused { gateway, mode }),
+            _ => {}
+        }
+        let mut made = Gateway {
+            name: gateway,
+            mode,
+            addresses,
+            ports,
+            username: None,
+            realm: None,
+            credentials: None,
+            priority: self.priority,
+        };
+        if mode == Mode::Password {
+            let gateway = made.name.clone();
+            let Some(username) = self.username else {
+                return Err(GatewayError::NeedsUsername { gateway });
+            };
+            let realm = self.realm.unwrap_or_else(|| default_realm.to_owned());
+            let Some(password) = self.password.filter(|password| !password.expose().is_empty()) else {
+                return Err(GatewayError::NeedsPassword { gateway });
+            };
+            if password.expose().len() > 1024 || password.expose().chars().any(char::is_control) {
+                return Err(GatewayError::Password { gateway });
+            }
+            check_account(&gateway, &username, &realm)?;
+            made.credentials = Some(credentials(&username, &realm, &password));
+            made.username = Some(username);
+            made.realm = Some(realm);
+        }
+        Ok(made)
+    }
+}
+
+/// Refuses a gateway whose name or username another one has.
+///
+/// # Errors
+/// Names the other gateway.
+pub fn check_unique<'a>(new: &Gateway, others: impl IntoIterator<Item = &'a Gateway>) -> Result<(), GatewayError> {
+    for other in others {
+        if other.name == new.name {
+            return Err(GatewayError::Exists { gateway: new.name.clone() });
+        }
+        if let (Some(username), true) = (&new.username, other.username == new.username) {
+            return Err(GatewayError::UsernameTaken {
+                gateway: new.name.clone(),
+                username: username.clone(),
+                other: other.name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<String, GatewayError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(allowed) {
+        return Err(GatewayError::Name {
+            name: name.chars().take(MAX_NAME).collect(),
+        });
+    }
+    Ok(name.to_owned())
+}
+
+fn check_account(gateway: &str, username: &str, realm: &str) -> Result<(), GatewayError> {
+    // Quotes and backslashes would need escaping in the header, on which implementations disagree; a colon would make
+    // `user:realm:password` ambiguous (RFC 7616, 3.4.2).
+    let quotable = |byte: u8| (0x20..0x7f).contains(&byte) && !matches!(byte, b'"' | b'\\');
+    let in_range = |text: &str| (1..=MAX_USERNAME).contains(&text.len());
+    if !in_range(username) || !username.bytes().all(|byte| quotable(byte) && !matches!(byte, b':' | b' ')) {
+        return Err(GatewayError::Username {
+            gateway: gateway.to_owned(),
+        });
+    }
+    if !in_range(realm) || !realm.bytes().all(quotable) {
+        return Err(GatewayError::Realm {
+            gateway: gateway.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn parse_addresses(gateway: &str, texts: &[String]) -> Result<Vec<IpNet>, GatewayError> {
+    if texts.len() > MAX_ENTRIES {
+        return Err(GatewayError::TooMany {
+            gateway: gateway.to_owned(),
+            what: "addresses",
+        });
+    }
+    let mut addresses = texts
+        .iter()
+        .map(|text| parse_address(gateway, text.trim()))
+        .collect::<Result<Vec<_>, _>>()?;
+    addresses.sort_unstable();
+    addresses.dedup();
+    Ok(addresses)
+}
+
+/// One address or prefix, in canonical form.
+fn parse_address(gateway: &str, text: &str) -> Result<IpNet, GatewayError> {
+    let net = match text.parse::<IpAddr>() {
+        Ok(ip) => IpNet::from(ip.to_canonical()),
+        Err(_) => {
+            let net: IpNet = text.parse().map_err(|_| GatewayError::Address {
+                gateway: gateway.to_owned(),
+                text: text.chars().take(64).collect(),
+            })?;
+            unmap(net)
+        }
+    };
+    if net != net.trunc() {
+        return Err(GatewayError::HostBits {
+            gateway: gateway.to_owned(),
+            text: text.to_owned(),
+            network: net.trunc(),
+            host: net.addr(),
+        });
+    }
+    let single = net.prefix_len() == net.max_prefix_len();
+    let broadcast = matches!(net.addr(), IpAddr::V4(v4) if v4.is_broadcast());
+    if net.addr().is_multicast() || single && (net.addr().is_unspecified() || broadcast) {
+        return Err(GatewayError::NotASource {
+            gateway: gateway.to_owned(),
+            text: text.to_owned(),
+        });
+    }
+    Ok(net)
+}
+
+/// An IPv6 prefix of IPv4-mapped addresses as the IPv4 prefix that it stands for: packets carry the latter.
+fn unmap(net: IpNet) -> IpNet {
+    if let IpNet::V6(v6) = net
+        && let Some(length) = v6.prefix_len().checked_sub(96)
+        && let Some(v4) = v6.addr().to_ipv4_mapped()
+        && let Ok(net) = Ipv4Net::new(v4, length)
+    {
+        return IpNet::V4(net);
+    }
+    net
+}

@@ -1,1 +1,292 @@
-//! To be written.
+//! Where gateways live: SQLite in the state directory. The kernel's maps are a compiled cache of this.
+//!
+//! The agent is the only writer. A change is a [`Change`]: the caller applies it to the maps before it commits, and drops
+//! it where that fails, so that store, maps and answer agree. After a kill in between the store wins.
+
+mod rows;
+mod schema;
+
+use std::{
+    fs::{DirBuilder, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sqlx::{
+    Sqlite, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::gateway::Gateway;
+
+/// File name of the database in the state directory.
+pub const FILE: &str = "sipauth.db";
+/// Bytes of the key that nonces are made with.
+pub const NONCE_KEY_BYTES: usize = 32;
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory or the file.
+    #[error("cannot open {}: {source}; check --state-dir and its permissions", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Written by a later version.
+    #[error("{} has schema version {found}, this sipauth knows {known}; install a sipauth that knows {found}, or restore a backup", path.display())]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// In the file.
+        found: i64,
+        /// In this program.
+        known: i64,
+    },
+    /// Not a database, or damaged.
+    #[error("{} is damaged ({detail}); restore it from a backup, or move it away to start empty", path.display())]
+    Corrupt {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite or a check said.
+        detail: String,
+    },
+    /// Name or username is taken.
+    #[error("gateway {gateway}: its name or username is taken; choose another")]
+    Taken {
+        /// The gateway that could not be added.
+        gateway: String,
+    },
+    /// No such gateway.
+    #[error("there is no gateway {gateway}; `sipauth gateway list` shows all")]
+    Unknown {
+        /// The name that was asked for.
+        gateway: String,
+    },
+    /// No id is left.
+    #[error("all {max} gateway ids are in use; remove gateways first")]
+    Full {
+        /// How many there can be.
+        max: u32,
+    },
+    /// No random numbers.
+    #[error("cannot read random numbers from the kernel: {0}; is /dev/urandom there?")]
+    Random(io::Error),
+    /// Anything else that SQLite refuses, such as a full disk.
+    #[error("{}: {source}; nothing was changed", path.display())]
+    Sql {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        source: sqlx::Error,
+    },
+}
+
+/// The open database.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: SqlitePool,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the database in the state directory; creates both where they are missing.
+    ///
+    /// # Errors
+    /// It cannot be opened, is damaged, or is of a later version. The file is left as it was.
+    pub async fn open(state_dir: &Path) -> Result<Self, StoreError> {
+        let path = state_dir.join(FILE);
+        prepare(state_dir, &path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A commit that was answered must survive a power cut: the operator was told that a gateway is locked out.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5));
+        let opened = SqlitePoolOptions::new()
+            .max_connections(2)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_with(options)
+            .await;
+        let pool = opened.map_err(|source| classify(&path, source))?;
+        let store = Self { pool, path };
+        schema::check(&store).await?;
+        Ok(store)
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All gateways with their ids, in the order of these.
+    ///
+    /// # Errors
+    /// The database cannot be read, or holds what no version of this program wrote.
+    pub async fn load_all(&self) -> Result<Vec<(u32, Gateway)>, StoreError> {
+        rows::load(&self.pool, &self.path).await
+    }
+
+    /// Begins a change. Dropped without [`Change::commit`], it changes nothing.
+    ///
+    /// # Errors
+    /// Another process holds the database.
+    pub async fn begin(&self) -> Result<Change, StoreError> {
+        // Takes the write lock now, so that no later step fails for want of it.
+        let transaction = self
+            .pool
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(|source| classify(&self.path, source))?;
+        Ok(Change {
+            transaction,
+            path: self.path.clone(),
+        })
+    }
+
+    /// The key that nonces are made with; made up at the first call. It is kept so that a restart does not make the
+    /// challenges that are under way invalid.
+    ///
+    /// # Errors
+    /// The database or the kernel's random numbers fail.
+    pub async fn nonce_key(&self) -> Result<[u8; NONCE_KEY_BYTES], StoreError> {
+        let mut fresh = [0; NONCE_KEY_BYTES];
+        getrandom(&mut fresh).map_err(StoreError::Random)?;
+        let key = rows::setting(&self.pool, "nonce-key", &fresh)
+            .await
+            .map_err(|source| classify(&self.path, source))?;
+        key.try_into().map_err(|_| StoreError::Corrupt {
+            path: self.path.clone(),
+            detail: "the nonce key has a wrong length".to_owned(),
+        })
+    }
+
+    /// Closes the database; commits that were answered are on disk already.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// A change under way, invisible to others until [`Change::commit`].
+#[derive(Debug)]
+pub struct Change {
+    transaction: Transaction<'static, Sqlite>,
+    path: PathBuf,
+}
+
+impl Change {
+    /// Adds a gateway under the lowest free id.
+    ///
+    /// # Errors
+    /// The name or username is taken, or no id is left.
+    pub async fn add(&mut self, gateway: &Gateway) -> Result<u32, StoreError> {
+        let ids = self.add_many(std::slice::from_ref(gateway)).await?;
+        ids.first().copied().ok_or(StoreError::Full { max: rows::MAX_ID })
+    }
+
+    /// Adds gateways; answers their ids in the same order.
+    ///
+    /// # Errors
+    /// As for [`Change::add`]; drop the change then.
+    pub async fn add_many(&mut self, gateways: &[Gateway]) -> Result<Vec<u32>, StoreError> {
+        let mut free = rows::free_ids(&mut self.transaction)
+            .await
+            .map_err(|source| classify(&self.path, source))?;
+        let mut ids = Vec::with_capacity(gateways.len());
+        for gateway in gateways {
+            let id = free.next().ok_or(StoreError::Full { max: rows::MAX_ID })?;
+            rows::insert(&mut self.transaction, id, gateway)
+                .await
+                .map_err(|source| match source.as_database_error() {
+                    Some(error) if error.is_unique_violation() => StoreError::Taken {
+                        gateway: gateway.name.clone(),
+                    },
+                    _ => classify(&self.path, source),
+                })?;
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    /// Removes a gateway; answers its id, which is free from now on.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub async fn remove(&mut self, name: &str) -> Result<u32, StoreError> {
+        let id = rows::delete(&mut self.transaction, name)
+            .await
+            .map_err(|source| classify(&self.path, source))?;
+        id.ok_or_else(|| StoreError::Unknown { gateway: name.to_owned() })
+    }
+
+    /// Makes the change last. On an error it may or may not have; load again to know.
+    ///
+    /// # Errors
+    /// The disk.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        let path = self.path;
+        self.transaction.commit().await.map_err(|source| classify(&path, source))
+    }
+
+    /// Takes the change back. Dropping it does the same, a little later.
+    ///
+    /// # Errors
+    /// The disk; nothing was changed then either.
+    pub async fn rollback(self) -> Result<(), StoreError> {
+        let path = self.path;
+        self.transaction.rollback().await.map_err(|source| classify(&path, source))
+    }
+}
+
+/// Directory and file, for root's eyes only: the store holds what a password can be checked with. SQLite gives its
+/// journal files the mode of the database.
+fn prepare(state_dir: &Path, path: &Path) -> Result<(), StoreError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| StoreError::Open { path, source }
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state_dir)
+        .map_err(failed(state_dir))?;
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed(path))?;
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(failed(path))
+}
+
+/// SQLite's result codes 11 (corrupt) and 26 (not a database) mean a damaged file.
+fn classify(path: &Path, source: sqlx::Error) -> StoreError {
+    let code = source
+        .as_database_error()
+        .and_then(|error| error.code())
+        .and_then(|code| code.parse::<u32>().ok());
+    match code.map(|code| code & 0xff) {
+        Some(11 | 26) => StoreError::Corrupt {
+            path: path.to_owned(),
+            detail: source.to_string(),
+        },
+        _ => StoreError::Sql {
+            path: path.to_owned(),
+            source,
+        },
+    }
+}
+
+fn getrandom(bytes: &mut [u8]) -> io::Result<()> {
+    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, bytes)
+}
+
+#[cfg(test)]
+mod tests;

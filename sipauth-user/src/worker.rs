@@ -1,1 +1,205 @@
-//! To be written.
+//! Punted datagrams: from the sockets to the core, and its answers back out.
+//!
+//! The agent starts [`Workers`] once. Each is a thread with sockets, buffers and a [`Handler`] of its own; they share nothing that is
+//! written per datagram. All datagrams of one source address reach the same worker ([`socket`]), so what a handler remembers of a
+//! source (failures, nonce counts) is complete.
+//!
+//! What must stay true: a flow is in the kernel's map before its datagram is released; a datagram moves exactly one counter, of
+//! [`Outcome`] or of [`Fault`], except that a reply or release that fails after the outcome is counted moves a fault too.
+
+mod batch;
+mod counters;
+mod release;
+mod serve;
+mod socket;
+
+use std::{
+    io,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use sipauth_common::config::LANES;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{Action, Arrival, FlowGrant, Outcome};
+use counters::Counters;
+pub use counters::Fault;
+
+/// What decides about a datagram. Each worker has its own, so it needs no lock.
+pub trait Handler: 'static {
+    /// Decides. `datagram` is the whole UDP payload.
+    fn handle(&mut self, datagram: &[u8], arrival: &Arrival) -> Action;
+}
+
+/// Where flows are entered; all workers share it.
+pub trait Flows: Send + Sync + 'static {
+    /// Enters the flow of a source. Called before the datagram is released; when it fails, the datagram is not.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    fn grant(&self, source: SocketAddr, grant: FlowGrant) -> io::Result<()>;
+}
+
+/// A protected port and the ports that stand for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PuntPorts {
+    /// The port that gateways send to and the softswitch listens on.
+    pub protected: u16,
+    /// Where its punted datagrams arrive, by [`sipauth_common::config::Lane`].
+    pub punt: [u16; LANES],
+}
+
+/// How to start [`Workers`].
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many; one a core is right.
+    pub workers: NonZeroUsize,
+    /// All protected ports.
+    pub ports: Vec<PuntPorts>,
+}
+
+impl Options {
+    /// For these ports, with a worker for each core that this process may use.
+    #[must_use]
+    pub fn new(ports: Vec<PuntPorts>) -> Self {
+        Self {
+            workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            ports,
+        }
+    }
+}
+
+/// Why the workers did not start, or how they ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// A punt port could not be had.
+    #[error(
+        "cannot listen on UDP port {port}, where the kernel program hands over datagrams for port {protected}: {source}; \
+             choose other ports with `punt-port` in the configuration"
+    )]
+    Bind {
+        /// The punt port.
+        port: u16,
+        /// The protected port that it stands for.
+        protected: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No raw socket.
+    #[error("cannot open a raw socket, which hands authenticated datagrams to the softswitch: {0}; run as root or with CAP_NET_RAW")]
+    Raw(io::Error),
+    /// A thread or its event loop.
+    #[error("cannot start a worker thread: {0}")]
+    Thread(io::Error),
+    /// A worker ended by a panic: a defect of ours.
+    #[error("worker {0} panicked")]
+    Panicked(usize),
+}
+
+/// The running workers.
+#[derive(Debug)]
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    counters: Vec<Arc<Counters>>,
+    shutdown: CancellationToken,
+}
+
+impl Workers {
+    /// Binds all sockets, then starts the threads. They end when `shutdown` is cancelled; should one of them end by itself, it cancels
+    /// `shutdown`, because its share of the sources would wait in vain.
+    ///
+    /// # Errors
+    /// When a socket or thread cannot be had; nothing runs then.
+    pub fn start<H, F>(options: &Options, shutdown: &CancellationToken, handler: F, flows: Arc<dyn Flows>) -> Result<Self, WorkerError>
+    where
+        H: Handler,
+        F: Fn(usize) -> H + Send + Sync + 'static,
+    {
+        let handler = Arc::new(handler);
+        let mut prepared = Vec::with_capacity(options.workers.get());
+        for group in socket::bind(options)? {
+            prepared.push(serve::Worker::new(group, Arc::clone(&flows))?);
+        }
+        // Not the caller's token: when a thread cannot be started, those before it must end and the caller go on to report it.
+        let starting = shutdown.child_token();
+        let mut workers = Self {
+            threads: Vec::new(),
+            counters: Vec::new(),
+            shutdown: shutdown.clone(),
+        };
+        for (index, worker) in prepared.into_iter().enumerate() {
+            workers.counters.push(worker.counters());
+            let (handler, stop, all) = (Arc::clone(&handler), starting.clone(), shutdown.clone());
+            let run = move || {
+                let mut ended = serve::EndsAll::new(all);
+                worker.run(handler(index), &stop);
+                ended.regular(&stop);
+            };
+            match thread::Builder::new().name(format!("worker-{index}")).spawn(run) {
+                Ok(thread) => workers.threads.push(thread),
+                Err(error) => {
+                    starting.cancel();
+                    for thread in workers.threads {
+                        let _ = thread.join();
+                    }
+                    return Err(WorkerError::Thread(error));
+                }
+            }
+        }
+        Ok(workers)
+    }
+
+    /// How many datagrams had which outcome, since the start; every outcome is listed.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<(Outcome, u64)> {
+        counters::outcomes(&self.counters)
+    }
+
+    /// What went wrong and how often, since the start; every fault is listed.
+    #[must_use]
+    pub fn faults(&self) -> Vec<(Fault, u64)> {
+        counters::faults(&self.counters)
+    }
+
+    /// Reads the counters also where the workers themselves are not at hand.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts(self.counters.clone())
+    }
+
+    /// Ends the workers and waits for them. Blocks.
+    ///
+    /// # Errors
+    /// When one of them panicked.
+    pub fn stop(self) -> Result<(), WorkerError> {
+        self.shutdown.cancel();
+        let ends: Vec<_> = self.threads.into_iter().map(JoinHandle::join).collect();
+        ends.iter()
+            .position(Result::is_err)
+            .map_or(Ok(()), |index| Err(WorkerError::Panicked(index)))
+    }
+}
+
+/// The counters of [`Workers`].
+#[derive(Clone, Debug)]
+pub struct Counts(Vec<Arc<Counters>>);
+
+impl Counts {
+    /// As [`Workers::outcomes`].
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<(Outcome, u64)> {
+        counters::outcomes(&self.0)
+    }
+
+    /// As [`Workers::faults`].
+    #[must_use]
+    pub fn faults(&self) -> Vec<(Fault, u64)> {
+        counters::faults(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

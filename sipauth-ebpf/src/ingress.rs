@@ -1,0 +1,95 @@
+//! A packet's way in, one line a step.
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    helpers::generated::bpf_xdp_get_buff_len,
+    programs::XdpContext,
+};
+use sipauth_common::{
+    config::flags,
+    decide::{Content, Decision, Lookup, decide},
+    flow::FlowKey,
+    reason::{Reason, Verdict},
+};
+
+use crate::{
+    maps::{FLOWS, Maps},
+    packet::Packet,
+    parse::{self, Parsed},
+    punt, rate, verdict,
+};
+
+#[inline(always)]
+pub fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
+    let (data, end) = (ctx.data(), ctx.data_end());
+    // SAFETY: the context is the one that the kernel called us with. The helper is there on every kernel that has `xdp.frags` (5.18).
+    let len = if FRAGS { unsafe { bpf_xdp_get_buff_len(ctx.ctx) as usize } } else { end - data };
+    let packet = Packet::new(data, end, len);
+    let maps = Maps::new();
+    let (parsed, decision) = match parse::frame(ctx.ctx, &packet) {
+        Ok(parsed) => {
+            let decision = budget(parsed, &maps, decide(&parsed.view, &maps));
+            (Some(parsed), decision)
+        }
+        Err(reason) => (None, Decision { reason, gateway: 0, lane: sipauth_common::config::Lane::Untrusted }),
+    };
+    verdict::count(&packet, &decision);
+    if decision.reason as u32 == Reason::NotProtected as u32 {
+        return XDP_PASS;
+    }
+    let monitor = match maps.config() {
+        Some(config) => config.has(flags::MONITOR) && config.layout != 0,
+        None => false,
+    };
+    match decision.reason.verdict() {
+        Verdict::Pass => {
+            if let (Some(parsed), true) = (parsed, decision.reason as u32 == Reason::Flow as u32) {
+                refresh(parsed, &maps);
+            }
+            XDP_PASS
+        }
+        Verdict::Drop => {
+            if let Some(parsed) = parsed {
+                verdict::sample(&packet, parsed, &decision, &maps, monitor);
+            }
+            if monitor { XDP_PASS } else { XDP_DROP }
+        }
+        Verdict::Punt => {
+            if monitor {
+                return XDP_PASS;
+            }
+            match parsed {
+                Some(parsed) if punt::redirect(&packet, parsed, maps.port_role(parsed.view.destination_port).punt_port(decision.lane)) => XDP_PASS,
+                _ => XDP_DROP,
+            }
+        }
+    }
+}
+
+/// Takes the punt's token; without one the packet is dropped. Of TCP only what opens a connection costs one.
+#[inline(always)]
+fn budget(parsed: &Parsed, maps: &Maps, decision: Decision) -> Decision {
+    let metered = match parsed.view.content {
+        Content::Udp(_) => true,
+        Content::Tcp { opens } => opens,
+        _ => false,
+    };
+    match decision.reason.verdict() {
+        Verdict::Punt if metered => match rate::refuse(&parsed.view.source, decision.lane, maps) {
+            Some(reason) => Decision { reason, ..decision },
+            None => decision,
+        },
+        _ => decision,
+    }
+}
+
+/// Keeps a flow in use alive.
+#[inline(always)]
+fn refresh(parsed: &Parsed, maps: &Maps) {
+    let view = &parsed.view;
+    let key = FlowKey { address: view.source, port: view.source_port, protocol: view.content.protocol(), reserved: 0 };
+    if let Some(flow) = FLOWS.get_ptr_mut(key) {
+        // SAFETY: the map's element; one aligned store that any other writer may overtake, see `Flow`.
+        unsafe { (*flow).seen = maps.now() };
+    }
+}

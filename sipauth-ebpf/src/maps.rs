@@ -1,0 +1,149 @@
+//! Every map, and the decision's view of them. Names and sizes are in `sipauth_common::abi`; `DESIGN`-level meaning is there too.
+
+use core::cell::Cell;
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
+    helpers::generated::bpf_ktime_get_ns,
+    macros::btf_map,
+};
+use sipauth_common::{
+    abi,
+    address::Address,
+    config::{Config, LANES as LANE_COUNT, PortRole},
+    decide::Lookup,
+    flow::{Ban, Flow, FlowKey},
+    policy::{Policy, PortKey},
+    reason::Reason,
+    stats::{Bucket, Count, GatewayStats, RateKey},
+};
+
+use crate::parse::Parsed;
+
+/// Written by the agent. The heartbeat changes while programs read it: one aligned word, so it is read whole.
+#[btf_map]
+pub static CONFIG: Array<Config, 1> = Array::new();
+/// Written by the agent.
+#[btf_map]
+pub static PORT_ROLES: Array<PortRole, 65_536> = Array::new();
+/// Written by the agent.
+#[btf_map]
+pub static HOSTS_V4: HashMap<u32, Policy, { abi::MAX_SOURCES as usize }> = HashMap::new();
+/// Written by the agent.
+#[btf_map]
+pub static HOSTS_V6: HashMap<Address, Policy, { abi::MAX_SOURCES as usize }> = HashMap::new();
+/// Written by the agent.
+#[btf_map]
+pub static NETS_V4: LpmTrie<u32, Policy, { abi::MAX_SOURCES as usize }> = LpmTrie::new();
+/// Written by the agent.
+#[btf_map]
+pub static NETS_V6: LpmTrie<Address, Policy, { abi::MAX_SOURCES as usize }> = LpmTrie::new();
+/// Written by the agent.
+#[btf_map]
+pub static PORTS: HashMap<PortKey, u32, { abi::MAX_PORTS as usize }> = HashMap::new();
+/// Written by the agent; `seen` also here, see [`Flow`]. The egress program adds connections that the softswitch opens.
+#[btf_map]
+pub static FLOWS: LruHashMap<FlowKey, Flow, { abi::MAX_FLOWS as usize }> = LruHashMap::new();
+/// Written by the egress program; the agent only removes.
+#[btf_map]
+pub static PEERS: LruHashMap<Address, u64, { abi::MAX_PEERS as usize }> = LruHashMap::new();
+/// Written by the agent.
+#[btf_map]
+pub static BANS: LruHashMap<Address, Ban, { abi::MAX_BANS as usize }> = LruHashMap::new();
+/// Written by the ingress program, in place; a value is one CPU's own.
+#[btf_map]
+pub static PUNT_RATE: LruPerCpuHashMap<RateKey, Bucket, { abi::MAX_PUNT_RATE as usize }> = LruPerCpuHashMap::new();
+/// Likewise; the entry after the lanes is the budget of events.
+#[btf_map]
+pub static LANES: PerCpuArray<Bucket, { LANE_COUNT + 1 }> = PerCpuArray::new();
+/// Written by the ingress program with atomic additions; the agent zeroes an entry before its gateway exists.
+#[btf_map]
+pub static GATEWAY_STATS: Array<GatewayStats, { abi::MAX_GATEWAYS as usize }> = Array::new();
+/// Written by the ingress program.
+#[btf_map]
+pub static STATS: PerCpuArray<Count, { Reason::COUNT }> = PerCpuArray::new();
+/// Entries of [`sipauth_common::event::Event`], written by the ingress program, read by the agent. libbpf wants a value size of zero here.
+#[btf_map]
+pub static EVENTS: RingBuf<[u8; 0], { abi::EVENTS_BYTES as usize }> = RingBuf::new();
+
+/// Where [`crate::parse`] leaves what it read; of the program alone, not pinned.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<Parsed, 1> = PerCpuArray::new();
+
+/// The maps as [`Lookup`], with the time read at most once a packet.
+pub struct Maps {
+    now: Cell<u64>,
+}
+
+impl Maps {
+    #[inline(always)]
+    pub const fn new() -> Self {
+        Self { now: Cell::new(0) }
+    }
+}
+
+impl Lookup for Maps {
+    #[inline(always)]
+    fn config(&self) -> Option<Config> {
+        CONFIG.get(0).copied()
+    }
+
+    #[inline(always)]
+    fn port_role(&self, port: u16) -> PortRole {
+        match PORT_ROLES.get(u32::from(port)) {
+            Some(role) => *role,
+            None => PortRole { punt: [0; LANE_COUNT], protected: 0, flags: 0, reserved: [0; 3] },
+        }
+    }
+
+    #[inline(always)]
+    fn host(&self, address: &Address) -> Option<Policy> {
+        // SAFETY: the value is copied at once; a write by the agent meanwhile replaces the element, it does not change it.
+        match address.v4() {
+            Some(word) => unsafe { HOSTS_V4.get(word) }.copied(),
+            None => unsafe { HOSTS_V6.get(address) }.copied(),
+        }
+    }
+
+    #[inline(always)]
+    fn net(&self, address: &Address) -> Option<Policy> {
+        match address.v4() {
+            Some(word) => NETS_V4.get(&Key::new(32, word)).copied(),
+            None => NETS_V6.get(&Key::new(128, *address)).copied(),
+        }
+    }
+
+    #[inline(always)]
+    fn port(&self, key: &PortKey) -> Option<u32> {
+        // SAFETY: as in `host`.
+        unsafe { PORTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey) -> Option<Flow> {
+        // SAFETY: copied at once. The element can be reused for another flow meanwhile (LRU): at worst one packet meets the flow's
+        // successor at another key, in the time between two instructions.
+        unsafe { FLOWS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn peer(&self, address: &Address) -> Option<u64> {
+        // SAFETY: as in `flow`.
+        unsafe { PEERS.get(address) }.copied()
+    }
+
+    #[inline(always)]
+    fn ban(&self, address: &Address) -> Option<Ban> {
+        // SAFETY: as in `flow`.
+        unsafe { BANS.get(address) }.copied()
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        if self.now.get() == 0 {
+            // SAFETY: the helper has no preconditions.
+            self.now.set(unsafe { bpf_ktime_get_ns() });
+        }
+        self.now.get()
+    }
+}

@@ -1,0 +1,135 @@
+//! A frame's headers, one file each; the result is the [`PacketView`] that `decide` judges.
+//!
+//! The reading is a function that the verifier checks by itself ([`sipauth_read`]), with its result in a map: inlined, each of
+//! the ways through the headers would be multiplied with each of the ways through the decision (over a million instructions
+//! on kernel 6.18). Its only arguments are the context and a number, which global functions can have since 5.6.
+
+mod ethernet;
+mod ipv4;
+mod ipv6;
+mod transport;
+
+use aya_ebpf::bindings::xdp_md;
+use sipauth_common::{
+    address::Address,
+    decide::{Content, PacketView},
+    reason::Reason,
+};
+
+use crate::{maps::SCRATCH, packet::Packet};
+
+/// What was read of a frame.
+#[derive(Clone, Copy)]
+pub struct Parsed {
+    /// What the decision needs.
+    pub view: PacketView,
+    /// Destination address.
+    pub destination: Address,
+    /// Offset of the transport header; 0 where there is none to speak of.
+    pub transport: usize,
+    /// Offset of the transport's payload.
+    pub payload: usize,
+    /// Bytes of payload in this frame.
+    pub payload_len: usize,
+}
+
+/// The network layer: addresses, and what comes next.
+pub struct Network {
+    source: Address,
+    destination: Address,
+    next: Next,
+}
+
+/// What follows the IP header.
+enum Next {
+    /// A transport header that is ours to read.
+    Transport {
+        protocol: u8,
+        offset: usize,
+        /// Bytes from `offset` to the end of the IP packet.
+        len: usize,
+        /// The first of several fragments.
+        first_fragment: bool,
+    },
+    /// A fragment other than the first.
+    LaterFragment,
+    /// Nothing of ours.
+    Other,
+}
+
+/// What passes untouched.
+const OTHER: Parsed = Parsed {
+    view: PacketView { source: Address([0; 4]), source_port: 0, destination_port: 0, content: Content::Other },
+    destination: Address([0; 4]),
+    transport: 0,
+    payload: 0,
+    payload_len: 0,
+};
+
+/// [`sipauth_read`]'s answer where the result is in the map; any other is the slot of a [`Reason`].
+const READ: u32 = u32::MAX;
+
+/// Reads a frame of `len` bytes into the map; a broken header's reason is the answer.
+///
+/// # Safety
+/// `ctx` is the context that the kernel called the program with.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn sipauth_read(ctx: *mut xdp_md, len: u32) -> u32 {
+    // Read through the raw pointer, volatile: otherwise the compiler passes the two numbers instead of the context.
+    // SAFETY: the caller's promise.
+    let (data, end) = unsafe { ((&raw const (*ctx).data).read_volatile(), (&raw const (*ctx).data_end).read_volatile()) };
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return Reason::Truncated.slot() };
+    match read(&Packet::new(data as usize, end as usize, len as usize)) {
+        Ok(parsed) => {
+            // SAFETY: this CPU's own element, which no one else uses while this packet is on its way.
+            unsafe { scratch.write(parsed) };
+            READ
+        }
+        Err(reason) => reason.slot(),
+    }
+}
+
+/// Reads a frame from its Ethernet header on. The error is a header so broken that not even the ports are known.
+#[inline(always)]
+pub fn frame(ctx: *mut xdp_md, packet: &Packet) -> Result<&'static Parsed, Reason> {
+    // SAFETY: the caller's context.
+    let slot = unsafe { sipauth_read(ctx, packet.len as u32) };
+    match SCRATCH.get(0) {
+        Some(parsed) if slot == READ => Ok(parsed),
+        _ => Err(broken(slot)),
+    }
+}
+
+/// The reason of a slot that [`sipauth_read`] gave.
+#[inline(always)]
+const fn broken(slot: u32) -> Reason {
+    if slot == Reason::BadIpHeader.slot() {
+        Reason::BadIpHeader
+    } else if slot == Reason::BadExtension.slot() {
+        Reason::BadExtension
+    } else {
+        Reason::Truncated
+    }
+}
+
+#[inline(always)]
+fn read(packet: &Packet) -> Result<Parsed, Reason> {
+    match ethernet::read(packet) {
+        Some((ethernet::IPV4, offset)) => upper(packet, ipv4::read(packet, offset)?),
+        Some((ethernet::IPV6, offset)) => upper(packet, ipv6::read(packet, offset)?),
+        _ => Ok(OTHER),
+    }
+}
+
+#[inline(always)]
+fn upper(packet: &Packet, network: Network) -> Result<Parsed, Reason> {
+    let Network { source, destination, next } = network;
+    let mut parsed = Parsed { view: PacketView { source, ..OTHER.view }, destination, ..OTHER };
+    match next {
+        Next::Other => {}
+        Next::LaterFragment => parsed.view.content = Content::LaterFragment,
+        Next::Transport { protocol, offset, len, first_fragment } => transport::read(packet, &mut parsed, protocol, offset, len, first_fragment)?,
+    }
+    Ok(parsed)
+}

@@ -1,0 +1,59 @@
+//! The budgets of punted packets and of events.
+
+use aya_ebpf::bindings::BPF_ANY;
+use sipauth_common::{
+    address::Address,
+    config::{LANES as LANE_COUNT, Lane},
+    decide::Lookup,
+    reason::Reason,
+    stats::{Bucket, RateKey},
+};
+
+use crate::maps::{LANES, Maps, PUNT_RATE};
+
+/// The reason to drop a punt from `source` in `lane`, if a budget is used up. The source's own comes first, so that
+/// one source that sends too much takes nothing from the others.
+#[inline(always)]
+pub fn refuse(source: &Address, lane: Lane, maps: &Maps) -> Option<Reason> {
+    let config = maps.config()?;
+    let (source_rate, lane_rate) = match lane {
+        Lane::Trusted => (config.source_rate[0], config.lane_rate[0]),
+        Lane::Untrusted => (config.source_rate[1], config.lane_rate[1]),
+        Lane::Denied => (config.source_rate[2], config.lane_rate[2]),
+    };
+    let now = maps.now();
+    let key = RateKey::new(source, lane);
+    let granted = match PUNT_RATE.get_ptr_mut(key) {
+        // SAFETY: the value of this CPU; XDP programs do not interrupt each other on one CPU.
+        Some(bucket) => unsafe { (*bucket).take(now, source_rate) },
+        None => {
+            let mut bucket = Bucket { last_ns: 0, millitokens: 0 };
+            let granted = bucket.take(now, source_rate);
+            // Where the map cannot take the source, the lane's budget is still there.
+            let _ = PUNT_RATE.insert(key, bucket, u64::from(BPF_ANY));
+            granted
+        }
+    };
+    if !granted {
+        return Some(Reason::SourceRate);
+    }
+    if take(lane as u32, now, lane_rate) { None } else { Some(Reason::LaneRate) }
+}
+
+/// Whether an event may be sent.
+#[inline(always)]
+pub fn event(maps: &Maps) -> bool {
+    match maps.config() {
+        Some(config) => take(LANE_COUNT as u32, maps.now(), config.event_rate),
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn take(slot: u32, now: u64, rate: u32) -> bool {
+    match LANES.get_ptr_mut(slot) {
+        // SAFETY: as in `refuse`.
+        Some(bucket) => unsafe { (*bucket).take(now, rate) },
+        None => false,
+    }
+}

@@ -1,0 +1,91 @@
+//! What is kept of a decision: counters always, an event sometimes.
+
+use core::arch::asm;
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use sipauth_common::{
+    decide::{Decision, Lookup},
+    event::{EVENT_HEAD, Event},
+    reason::Reason,
+};
+
+use crate::{
+    maps::{EVENTS, GATEWAY_STATS, Maps, STATS},
+    packet::Packet,
+    parse::Parsed,
+    rate,
+};
+
+/// Moves the reason's counter and, where there is one, the gateway's.
+#[inline(always)]
+pub fn count(packet: &Packet, decision: &Decision) {
+    let bytes = packet.len as u64;
+    if let Some(count) = STATS.get_ptr_mut(decision.reason.slot()) {
+        // SAFETY: the value of this CPU; XDP programs do not interrupt each other on one CPU.
+        unsafe {
+            (*count).packets += 1;
+            (*count).bytes += bytes;
+        }
+    }
+    if decision.gateway == 0 {
+        return;
+    }
+    if let Some(stats) = GATEWAY_STATS.get_ptr_mut(decision.gateway) {
+        let verdict = decision.reason.verdict() as usize;
+        if verdict < 3 {
+            // SAFETY: `verdict` is below the array's length; the element is the map's.
+            unsafe {
+                let count = &raw mut (*stats).verdict[verdict];
+                add(&raw mut (*count).packets, 1);
+                add(&raw mut (*count).bytes, bytes);
+            }
+        }
+    }
+}
+
+/// Adds without losing what other CPUs add. The target has no `AtomicU64::fetch_add`.
+///
+/// # Safety
+/// `to` points to an aligned word of a map.
+#[inline(always)]
+unsafe fn add(to: *mut u64, value: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("lock *(u64 *)({to} + 0) += {value}", to = in(reg) to, value = in(reg) value) };
+}
+
+/// Sends an event of a refusal, as far as the budget of events goes.
+#[inline(always)]
+pub fn sample(packet: &Packet, parsed: &Parsed, decision: &Decision, maps: &Maps, monitored: bool) {
+    if !rate::event(maps) {
+        return;
+    }
+    let Some(mut entry) = EVENTS.reserve_untyped::<Event>(0) else { return };
+    let (at, there) = packet.span(parsed.payload, parsed.payload_len);
+    let mut len = if there < EVENT_HEAD { there } else { EVENT_HEAD };
+    // SAFETY: masks a register. In assembly, so that the compiler cannot prove it needless: the verifier needs the bound.
+    unsafe { asm!("{len} &= 255", len = inout(reg) len, options(nomem, nostack)) };
+    if len > EVENT_HEAD {
+        len = EVENT_HEAD;
+    }
+    let event = entry.as_mut_ptr();
+    // SAFETY: `event` is the reserved entry; every field is written before it is submitted.
+    unsafe {
+        (&raw mut (*event).time_ns).write(maps.now());
+        (&raw mut (*event).source).write(parsed.view.source);
+        (&raw mut (*event).destination).write(parsed.destination);
+        (&raw mut (*event).gateway).write(decision.gateway);
+        (&raw mut (*event).frame_len).write(packet.len as u32);
+        (&raw mut (*event).source_port).write(parsed.view.source_port);
+        (&raw mut (*event).destination_port).write(parsed.view.destination_port);
+        (&raw mut (*event).protocol).write(parsed.view.content.protocol());
+        (&raw mut (*event).reason).write(decision.reason as u8);
+        (&raw mut (*event).monitored).write(u8::from(monitored));
+        let head = &raw mut (*event).head;
+        head.cast::<[u64; EVENT_HEAD / 8]>().write([0; EVENT_HEAD / 8]);
+        let copied = len > 0 && bpf_probe_read_kernel(head.cast(), len as u32, at as *const _) == 0;
+        (&raw mut (*event).head_len).write(if copied { len as u8 } else { 0 });
+    }
+    entry.submit(0);
+}
+
+const _: () = assert!(Reason::COUNT < 256);

@@ -1,0 +1,163 @@
+//! Stateless nonces: whatever the agent must know about one is in it, under a MAC.
+//!
+//! Byte format, then base64url without padding (48 characters):
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 0..6 | issued at, Unix time in ms, big endian |
+//! | 6..12 | when the issuing authenticator started, Unix time in ms |
+//! | 12..14 | worker that issued it |
+//! | 14..20 | serial number of that authenticator |
+//! | 20..36 | HMAC-SHA-256 over `"sipauth nonce 1"`, the bytes above and the source address as 16 bytes, cut to 128 bits |
+//!
+//! 128 bits of MAC, since a forger has one try for each datagram and no way to test offline (NIST SP 800-107, 5.3.3).
+//! (start, worker, serial) makes a nonce unique, so replay protection needs no random numbers and no clock. The source *port* is
+//! left out on purpose: NAT may change it between challenge and answer.
+
+use std::{fmt, net::IpAddr};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::Zeroize;
+
+use super::Timestamp;
+
+/// Keys of nonces. `previous` verifies only, so that a rotation cuts nobody off.
+#[derive(Clone)]
+pub struct NonceKeys {
+    /// Issues and verifies.
+    pub current: [u8; 32],
+    /// Verifies.
+    pub previous: Option<[u8; 32]>,
+}
+
+impl fmt::Debug for NonceKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NonceKeys(redacted)")
+    }
+}
+
+impl Drop for NonceKeys {
+    fn drop(&mut self) {
+        self.current.zeroize();
+        self.previous.zeroize();
+    }
+}
+
+const BODY: usize = 20;
+const TAG: usize = 16;
+/// Length of a nonce in text.
+pub(super) const TEXT: usize = (BODY + TAG) / 3 * 4;
+
+/// What a genuine nonce says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Nonce {
+    pub(super) issued: Timestamp,
+    pub(super) started: Timestamp,
+    pub(super) worker: u16,
+    pub(super) serial: u64,
+}
+
+/// Keyed MACs, so that the key schedule is paid once.
+pub(super) struct Mint {
+    current: Hmac<Sha256>,
+    previous: Option<Hmac<Sha256>>,
+}
+
+impl Mint {
+    pub(super) fn new(keys: &NonceKeys) -> Self {
+        Self { current: keyed(&keys.current), previous: keys.previous.as_ref().map(keyed) }
+    }
+
+    /// The text of `nonce`, good for `source` only.
+    pub(super) fn issue(&self, nonce: &Nonce, source: IpAddr) -> [u8; TEXT] {
+        let mut raw = [0; BODY + TAG];
+        let (body, tag) = raw.split_at_mut(BODY);
+        body[..6].copy_from_slice(&nonce.issued.0.to_be_bytes()[2..]);
+        body[6..12].copy_from_slice(&nonce.started.0.to_be_bytes()[2..]);
+        body[12..14].copy_from_slice(&nonce.worker.to_be_bytes());
+        body[14..].copy_from_slice(&nonce.serial.to_be_bytes()[2..]);
+        tag.copy_from_slice(&authenticate(&self.current, body, source).finalize().into_bytes()[..TAG]);
+        encode(&raw)
+    }
+
+    /// The nonce, if it was issued to `source`. In constant time as to the MAC.
+    pub(super) fn verify(&self, text: &[u8], source: IpAddr) -> Option<Nonce> {
+        let raw = decode(text)?;
+        let (body, tag) = raw.split_at(BODY);
+        let genuine = |key: &Hmac<Sha256>| authenticate(key, body, source).verify_truncated_left(tag).is_ok();
+        if !genuine(&self.current) && !self.previous.as_ref().is_some_and(genuine) {
+            return None;
+        }
+        Some(Nonce {
+            issued: Timestamp(number(&body[..6])),
+            started: Timestamp(number(&body[6..12])),
+            worker: u16::from_be_bytes([body[12], body[13]]),
+            serial: number(&body[14..]),
+        })
+    }
+}
+
+fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
+    // HMAC pads a key to the block with zeros (RFC 2104, 2); done here, so that no length can be wrong at run time.
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(key);
+    let mac = Hmac::new(&block.into());
+    block.zeroize();
+    mac
+}
+
+fn authenticate(key: &Hmac<Sha256>, body: &[u8], source: IpAddr) -> Hmac<Sha256> {
+    let address = match source {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let mut mac = key.clone();
+    mac.update(b"sipauth nonce 1");
+    mac.update(body);
+    mac.update(&address.octets());
+    mac
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |n, b| n << 8 | u64::from(*b))
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+fn encode(raw: &[u8; BODY + TAG]) -> [u8; TEXT] {
+    let mut text = [0; TEXT];
+    for (to, from) in text.chunks_exact_mut(4).zip(raw.chunks_exact(3)) {
+        let [a, b, c] = [from[0], from[1], from[2]];
+        to[0] = ALPHABET[usize::from(a >> 2)];
+        to[1] = ALPHABET[usize::from((a & 3) << 4 | b >> 4)];
+        to[2] = ALPHABET[usize::from((b & 15) << 2 | c >> 6)];
+        to[3] = ALPHABET[usize::from(c & 63)];
+    }
+    text
+}
+
+fn decode(text: &[u8]) -> Option<[u8; BODY + TAG]> {
+    if text.len() != TEXT {
+        return None;
+    }
+    let mut raw = [0; BODY + TAG];
+    for (to, from) in raw.chunks_exact_mut(3).zip(text.chunks_exact(4)) {
+        let [a, b, c, d] = [sextet(from[0])?, sextet(from[1])?, sextet(from[2])?, sextet(from[3])?];
+        to[0] = a << 2 | b >> 4;
+        to[1] = b << 4 | c >> 2;
+        to[2] = c << 6 | d;
+    }
+    Some(raw)
+}
+
+const fn sextet(c: u8) -> Option<u8> {
+    match c {
+        b'A'..=b'Z' => Some(c - b'A'),
+        b'a'..=b'z' => Some(c - b'a' + 26),
+        b'0'..=b'9' => Some(c - b'0' + 52),
+        b'-' => Some(62),
+        b'_' => Some(63),
+        _ => None,
+    }
+}

@@ -1,0 +1,55 @@
+//! `sipauth events`.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::{OutputArgs, output, understand, unexpected};
+use crate::control::{Client, EventRecord, Request, Response};
+
+/// Which events.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Go on with new ones until interrupted
+    #[arg(long)]
+    pub follow: bool,
+    /// How to print: one JSON object a line.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+pub(super) fn execute(args: &EventsArgs, socket: &Path) -> anyhow::Result<()> {
+    let mut client = Client::connect(socket)?;
+    client.subscribe(&Request::Events { follow: args.follow })?;
+    while let Some(response) = client.receive()? {
+        match understand(response)? {
+            Response::Event(event) if args.output.json => output::json_line(&event)?,
+            Response::Event(event) => output::line(&text(&event))?,
+            _ => return Err(unexpected()),
+        }
+    }
+    Ok(())
+}
+
+fn text(event: &EventRecord) -> String {
+    let gateway = event.gateway.as_deref().map(|name| format!(" gateway {name}")).unwrap_or_default();
+    let monitored = if event.monitored { " (monitored)" } else { "" };
+    let head = if event.head.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", event.head)
+    };
+    let transport = match event.transport {
+        crate::control::Transport::Udp => "udp",
+        crate::control::Transport::Tcp => "tcp",
+    };
+    let EventRecord {
+        time,
+        verdict,
+        source,
+        destination,
+        reason,
+        ..
+    } = event;
+    format!("{time:.3} {verdict}{monitored} {transport} {source} > {destination} {reason}{gateway}{head}")
+}

@@ -1,0 +1,235 @@
+//! `sipauth gateway add|list|show|remove`.
+
+use std::{
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{OutputArgs, ask, output, unexpected};
+use crate::{
+    control::{GatewayInfo, Request, Response},
+    gateway::{Mode, RawGateway, Secret},
+};
+
+/// Longest password file that is read.
+const MAX_PASSWORD: u64 = 4096;
+
+/// Commands about gateways.
+#[derive(Debug, Subcommand)]
+pub enum GatewayCommand {
+    /// Add a gateway; it is enforced when the command returns
+    Add(Box<AddArgs>),
+    /// List all gateways
+    List(OutputArgs),
+    /// Show one gateway
+    Show {
+        /// Its name
+        name: String,
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Remove a gateway; its calls are refused when the command returns
+    Remove {
+        /// Its name
+        name: String,
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+/// A gateway to add.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// Unique name: 1 to 64 of A-Z a-z 0-9 . _ -
+    pub name: String,
+    /// What is verified of its calls
+    #[arg(long, value_enum)]
+    pub mode: Mode,
+    /// Address or prefix that its packets come from; may be repeated
+    #[arg(long, value_name = "ADDRESS[/LEN]")]
+    pub address: Vec<String>,
+    /// Source port of its packets in mode ip-port; may be repeated
+    #[arg(long, value_name = "PORT")]
+    pub port: Vec<u16>,
+    /// Digest username in mode password
+    #[arg(long)]
+    pub username: Option<String>,
+    /// Digest realm in mode password [default: that of the agent]
+    #[arg(long)]
+    pub realm: Option<String>,
+    /// Read the password from standard input, up to the end of its first line
+    #[arg(long, conflicts_with = "password_file")]
+    pub password_stdin: bool,
+    /// Read the password from the first line of a file
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Where gateways share an address, the higher one is counted
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    pub priority: i32,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Serialize)]
+struct Added {
+    gateway: GatewayInfo,
+    warnings: Vec<String>,
+}
+
+pub(super) fn execute(command: GatewayCommand, socket: &Path) -> anyhow::Result<()> {
+    match command {
+        GatewayCommand::Add(args) => add(*args, socket),
+        GatewayCommand::List(output) => list(output, socket),
+        GatewayCommand::Show { name, output } => show(name, output, socket),
+        GatewayCommand::Remove { name, output } => remove(name, output, socket),
+    }
+}
+
+fn add(args: AddArgs, socket: &Path) -> anyhow::Result<()> {
+    let password = match (&args.password_file, args.password_stdin) {
+        (Some(path), _) => {
+            let file = std::fs::File::open(path).with_context(|| format!("cannot read {}; check --password-file", path.display()))?;
+            Some(first_line(file)?)
+        }
+        (None, true) => Some(first_line(io::stdin().lock())?),
+        (None, false) => None,
+    };
+    let gateway = RawGateway {
+        name: args.name,
+        mode: args.mode,
+        addresses: args.address,
+        ports: args.port,
+        username: args.username,
+        realm: args.realm,
+        password,
+        priority: args.priority,
+    };
+    // The agent judges; judging here as well answers a slip without one.
+    gateway.clone().validate("sipauth", |_, _, _| Secret::default())?;
+    match ask(socket, &Request::GatewayAdd { gateway })? {
+        Response::Added { gateway, warnings } => {
+            for warning in &warnings {
+                output::note(&format!("warning: {warning}"));
+            }
+            if args.output.json {
+                return output::json(&Added { gateway, warnings });
+            }
+            output::line(&format!(
+                "added gateway {} (mode {}): {}",
+                gateway.name,
+                gateway.mode,
+                who(&gateway)
+            ))
+        }
+        _ => Err(unexpected()),
+    }
+}
+
+/// The first line, without its end.
+fn first_line(source: impl Read) -> anyhow::Result<Secret> {
+    let mut text = Zeroizing::new(String::with_capacity(4096));
+    source
+        .take(MAX_PASSWORD)
+        .read_to_string(&mut text)
+        .context("the password cannot be read; give it as one line of UTF-8 text")?;
+    Ok(Secret::new(text.lines().next().unwrap_or_default().to_owned()))
+}
+
+fn list(output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
+    let Response::Gateways { gateways } = ask(socket, &Request::GatewayList)? else {
+        return Err(unexpected());
+    };
+    if output.json {
+        return output::json(&gateways);
+    }
+    if gateways.is_empty() {
+        return output::line("no gateways; add one with `sipauth gateway add`");
+    }
+    let rows = gateways.iter().map(|gateway| {
+        let addresses = if gateway.addresses.is_empty() {
+            "anywhere".to_owned()
+        } else {
+            output::shortened(&gateway.addresses)
+        };
+        let username = gateway.username.clone().unwrap_or_else(|| "-".to_owned());
+        [
+            gateway.name.clone(),
+            gateway.mode.to_string(),
+            addresses,
+            output::list(&gateway.ports),
+            username,
+            gateway.priority.to_string(),
+        ]
+    });
+    output::table(["name", "mode", "addresses", "ports", "username", "priority"], rows, 5)
+}
+
+fn show(name: String, output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
+    let gateway = get(name, socket)?;
+    if output.json {
+        return output::json(&gateway);
+    }
+    output::line(&format!("name       {}", gateway.name))?;
+    output::line(&format!("id         {}", gateway.id))?;
+    output::line(&format!("mode       {}", gateway.mode))?;
+    let addresses = if gateway.addresses.is_empty() {
+        "anywhere".to_owned()
+    } else {
+        output::list(&gateway.addresses)
+    };
+    output::line(&format!("addresses  {addresses}"))?;
+    if !gateway.ports.is_empty() {
+        output::line(&format!("ports      {}", output::list(&gateway.ports)))?;
+    }
+    if let (Some(username), Some(realm)) = (&gateway.username, &gateway.realm) {
+        output::line(&format!("username   {username}"))?;
+        output::line(&format!("realm      {realm}"))?;
+    }
+    output::line(&format!("priority   {}", gateway.priority))
+}
+
+/// Says whom it cuts off before it does so.
+fn remove(name: String, output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
+    let gateway = get(name.clone(), socket)?;
+    output::note(&format!(
+        "removing gateway {} (mode {}) cuts off {}",
+        gateway.name,
+        gateway.mode,
+        who(&gateway)
+    ));
+    match ask(socket, &Request::GatewayRemove { name })? {
+        Response::Removed { gateway } if output.json => output::json(&gateway),
+        Response::Removed { gateway } => output::line(&format!("removed gateway {}", gateway.name)),
+        _ => Err(unexpected()),
+    }
+}
+
+fn get(name: String, socket: &Path) -> anyhow::Result<GatewayInfo> {
+    match ask(socket, &Request::GatewayShow { name })? {
+        Response::Gateway { gateway } => Ok(gateway),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Whose calls a gateway stands for, in words.
+fn who(gateway: &GatewayInfo) -> String {
+    let from = if gateway.addresses.is_empty() {
+        "anywhere".to_owned()
+    } else {
+        output::shortened(&gateway.addresses)
+    };
+    match (gateway.mode, &gateway.username) {
+        (Mode::IpPort, _) => format!("calls from {from}, source port {}", output::list(&gateway.ports)),
+        (Mode::Password, Some(username)) => format!("calls of user {username} from {from}"),
+        (Mode::Peer, _) => format!("responses and in-dialog requests from {from}"),
+        _ => format!("calls from {from}"),
+    }
+}

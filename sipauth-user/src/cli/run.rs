@@ -1,0 +1,110 @@
+//! `sipauth run`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::config::{self, ConfigError, PolicyChoice, RawSettings, Settings, XdpMode};
+
+/// Flags of the agent. Each has a key of the same name in the configuration file, and wins over it.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// Interface that SIP arrives on; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub interface: Vec<String>,
+    /// Configuration file (TOML; its keys are the names of these flags)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of the gateway database [default: /var/lib/sipauth]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Directory for pinned maps and links [default: /sys/fs/bpf/sipauth]
+    #[arg(long, value_name = "DIR")]
+    pub bpffs: Option<PathBuf>,
+    /// Group that may use the control socket besides root
+    #[arg(long, value_name = "GROUP")]
+    pub socket_group: Option<String>,
+    /// Protected port, UDP and TCP; may be repeated [default: 5060]
+    #[arg(long, value_name = "PORT")]
+    pub port: Vec<u16>,
+    /// First of the agent's own ports, three for each protected port [default: 61060]
+    #[arg(long, value_name = "PORT")]
+    pub punt_port: Option<u16>,
+    /// How to attach: in the driver, or (slower, for interfaces without driver support) in the stack [default: native]
+    #[arg(long, value_enum)]
+    pub xdp_mode: Option<XdpMode>,
+    /// What happens to sources that no gateway has [default: deny]
+    #[arg(long, value_enum)]
+    pub default_policy: Option<PolicyChoice>,
+    /// Count every verdict and pass everything
+    #[arg(long)]
+    pub monitor: bool,
+    /// Admit calls that need the agent while it is down
+    #[arg(long)]
+    pub fail_open: bool,
+    /// Answer 403 to those who are refused, instead of silence
+    #[arg(long)]
+    pub reply_unauthorized: bool,
+    /// Realm of challenges and of new gateways [default: sipauth]
+    #[arg(long)]
+    pub realm: Option<String>,
+    /// Serve Prometheus metrics there
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<SocketAddr>,
+    /// How long a peer that the softswitch called is remembered [default: 12h]
+    #[arg(long, value_name = "TIME")]
+    pub peer_ttl: Option<String>,
+    /// How long an idle authenticated flow is remembered [default: 12h]
+    #[arg(long, value_name = "TIME")]
+    pub flow_idle: Option<String>,
+    /// How long a challenge may be answered [default: 300s]
+    #[arg(long, value_name = "TIME")]
+    pub nonce_lifetime: Option<String>,
+}
+
+impl RunArgs {
+    /// Flags over file over defaults, validated.
+    ///
+    /// # Errors
+    /// The file, or the first rule that is broken.
+    pub fn settings(self, socket: Option<PathBuf>) -> Result<Settings, ConfigError> {
+        let file = match &self.config {
+            Some(path) => config::load(path)?,
+            None => RawSettings::default(),
+        };
+        let flags = RawSettings {
+            interface: Some(self.interface).filter(|all| !all.is_empty()),
+            state_dir: self.state_dir,
+            bpffs: self.bpffs,
+            socket,
+            socket_group: self.socket_group,
+            port: Some(self.port).filter(|all| !all.is_empty()),
+            punt_port: self.punt_port,
+            xdp_mode: self.xdp_mode,
+            default_policy: self.default_policy,
+            monitor: self.monitor.then_some(true),
+            fail_open: self.fail_open.then_some(true),
+            reply_unauthorized: self.reply_unauthorized.then_some(true),
+            realm: self.realm,
+            metrics: self.metrics,
+            peer_ttl: self.peer_ttl,
+            flow_idle: self.flow_idle,
+            nonce_lifetime: self.nonce_lifetime,
+            source_rate: None,
+            lane_rates: None,
+        };
+        flags.over(file).validate()
+    }
+}
+
+pub(super) fn run(args: RunArgs, socket: Option<PathBuf>) -> anyhow::Result<()> {
+    let settings = args.settings(socket)?;
+    // Control, metrics and housekeeping; workers bring runtimes of their own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(crate::agent::run(settings))
+}

@@ -1,0 +1,231 @@
+//! The raw form, from flags and file, and its validation.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use sipauth_common::config::{LANES, Lane};
+
+use super::{
+    ConfigError, DEFAULT_BPFFS, DEFAULT_PUNT_PORT, DEFAULT_SOCKET, DEFAULT_STATE_DIR, MAX_PORTS, PolicyChoice, Settings, XdpMode,
+    parse_duration,
+};
+
+/// Rates by lane: packets per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRates {
+    /// Sources that authenticated lately.
+    pub trusted: Option<u32>,
+    /// Sources that have not yet.
+    pub untrusted: Option<u32>,
+    /// Sources that are refused with an answer.
+    pub denied: Option<u32>,
+}
+
+/// Settings as they were written; what is missing gets a default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the fields of Settings, where they are documented")]
+pub struct RawSettings {
+    pub interface: Option<Vec<String>>,
+    pub state_dir: Option<PathBuf>,
+    pub bpffs: Option<PathBuf>,
+    pub socket: Option<PathBuf>,
+    pub socket_group: Option<String>,
+    pub port: Option<Vec<u16>>,
+    pub punt_port: Option<u16>,
+    pub xdp_mode: Option<XdpMode>,
+    pub default_policy: Option<PolicyChoice>,
+    pub monitor: Option<bool>,
+    pub fail_open: Option<bool>,
+    pub reply_unauthorized: Option<bool>,
+    pub realm: Option<String>,
+    pub metrics: Option<SocketAddr>,
+    pub peer_ttl: Option<String>,
+    pub flow_idle: Option<String>,
+    pub nonce_lifetime: Option<String>,
+    pub source_rate: Option<RawRates>,
+    pub lane_rates: Option<RawRates>,
+}
+
+/// Packets per second from one source and CPU. A gateway sends two INVITEs a call, the first of which is challenged.
+const SOURCE_RATE: [u32; LANES] = [5_000, 200, 5];
+/// Packets per second and CPU: what one core of the agent can answer, with the untrusted kept well below.
+const LANE_RATES: [u32; LANES] = [50_000, 10_000, 500];
+
+/// Reads the file.
+///
+/// # Errors
+/// It cannot be read, is not TOML, or has a key that there is not.
+pub fn load(path: &Path) -> Result<RawSettings, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    toml::from_str(&text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        ConfigError::Syntax {
+            path: path.to_owned(),
+            line,
+            detail: error.message().replace('\n', " "),
+        }
+    })
+}
+
+impl RawSettings {
+    /// These settings, with those of `below` where there is none here: flags over the file.
+    #[must_use]
+    pub fn over(self, below: Self) -> Self {
+        Self {
+            interface: self.interface.or(below.interface),
+            state_dir: self.state_dir.or(below.state_dir),
+            bpffs: self.bpffs.or(below.bpffs),
+            socket: self.socket.or(below.socket),
+            socket_group: self.socket_group.or(below.socket_group),
+            port: self.port.or(below.port),
+            punt_port: self.punt_port.or(below.punt_port),
+            xdp_mode: self.xdp_mode.or(below.xdp_mode),
+            default_policy: self.default_policy.or(below.default_policy),
+            monitor: self.monitor.or(below.monitor),
+            fail_open: self.fail_open.or(below.fail_open),
+            reply_unauthorized: self.reply_unauthorized.or(below.reply_unauthorized),
+            realm: self.realm.or(below.realm),
+            metrics: self.metrics.or(below.metrics),
+            peer_ttl: self.peer_ttl.or(below.peer_ttl),
+            flow_idle: self.flow_idle.or(below.flow_idle),
+            nonce_lifetime: self.nonce_lifetime.or(below.nonce_lifetime),
+            source_rate: self.source_rate.or(below.source_rate),
+            lane_rates: self.lane_rates.or(below.lane_rates),
+        }
+    }
+
+    /// Checks everything that can be checked without looking at the machine.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn validate(self) -> Result<Settings, ConfigError> {
+        let interfaces = check_interfaces(self.interface.unwrap_or_default())?;
+        let ports = check_ports(self.port.unwrap_or_else(|| vec![5060]))?;
+        let punt_port = self.punt_port.unwrap_or(DEFAULT_PUNT_PORT);
+        check_punt_ports(punt_port, &ports)?;
+        let realm = self.realm.unwrap_or_else(|| "sipauth".to_owned());
+        if !(1..=256).contains(&realm.len())
+            || !realm
+                .bytes()
+                .all(|byte| (0x20..0x7f).contains(&byte) && !matches!(byte, b'"' | b'\\'))
+        {
+            return Err(ConfigError::Realm);
+        }
+        let socket = absolute("socket", self.socket, DEFAULT_SOCKET)?;
+        if socket.as_os_str().len() > 107 {
+            return Err(ConfigError::SocketPath { path: socket });
+        }
+        Ok(Settings {
+            interfaces,
+            state_dir: absolute("state-dir", self.state_dir, DEFAULT_STATE_DIR)?,
+            bpffs: absolute("bpffs", self.bpffs, DEFAULT_BPFFS)?,
+            socket,
+            socket_group: self.socket_group,
+            ports,
+            punt_port,
+            xdp_mode: self.xdp_mode.unwrap_or(XdpMode::Native),
+            default_policy: self.default_policy.unwrap_or(PolicyChoice::Deny),
+            monitor: self.monitor.unwrap_or(false),
+            fail_open: self.fail_open.unwrap_or(false),
+            reply_unauthorized: self.reply_unauthorized.unwrap_or(false),
+            realm,
+            metrics: self.metrics,
+            peer_ttl: duration("peer-ttl", self.peer_ttl, "12h", ("1s", "30d"))?,
+            flow_idle: duration("flow-idle", self.flow_idle, "12h", ("1s", "30d"))?,
+            nonce_lifetime: duration("nonce-lifetime", self.nonce_lifetime, "300s", ("1s", "1d"))?,
+            source_rate: rates("source-rate", self.source_rate, SOURCE_RATE)?,
+            lane_rates: rates("lane-rates", self.lane_rates, LANE_RATES)?,
+        })
+    }
+}
+
+fn check_interfaces(given: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    let mut interfaces: Vec<String> = Vec::new();
+    for name in given {
+        // The kernel's own rule (`dev_valid_name`).
+        let valid = (1..=15).contains(&name.len())
+            && name != "."
+            && name != ".."
+            && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+        if !valid {
+            return Err(ConfigError::Interface { name });
+        }
+        if !interfaces.contains(&name) {
+            interfaces.push(name);
+        }
+    }
+    if interfaces.is_empty() {
+        Err(ConfigError::NoInterface)
+    } else {
+        Ok(interfaces)
+    }
+}
+
+fn check_ports(mut ports: Vec<u16>) -> Result<Vec<u16>, ConfigError> {
+    ports.sort_unstable();
+    ports.dedup();
+    match ports.as_slice() {
+        [] | [0, ..] => Err(ConfigError::PortZero),
+        all if all.contains(&22) => Err(ConfigError::PortSsh),
+        all if all.len() > MAX_PORTS => Err(ConfigError::TooManyPorts { count: all.len() }),
+        _ => Ok(ports),
+    }
+}
+
+fn check_punt_ports(base: u16, ports: &[u16]) -> Result<(), ConfigError> {
+    let needed = ports.len() * LANES;
+    let first = usize::from(base);
+    if first < 1024 || first + needed > 65_536 {
+        return Err(ConfigError::PuntRange { base, needed });
+    }
+    match ports.iter().find(|port| (first..first + needed).contains(&usize::from(**port))) {
+        Some(port) => Err(ConfigError::PuntOverlap { base, needed, port: *port }),
+        None => Ok(()),
+    }
+}
+
+fn absolute(key: &'static str, given: Option<PathBuf>, default: &str) -> Result<PathBuf, ConfigError> {
+    let path = given.unwrap_or_else(|| PathBuf::from(default));
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(ConfigError::RelativePath { key, path })
+    }
+}
+
+fn duration(
+    key: &'static str,
+    given: Option<String>,
+    default: &'static str,
+    (min, max): (&'static str, &'static str),
+) -> Result<Duration, ConfigError> {
+    let value = given.unwrap_or_else(|| default.to_owned());
+    let range = parse_duration(min)..=parse_duration(max);
+    match parse_duration(&value) {
+        Some(time) if range.contains(&Some(time)) => Ok(time),
+        _ => Err(ConfigError::Duration { key, value, min, max }),
+    }
+}
+
+fn rates(key: &'static str, given: Option<RawRates>, default: [u32; LANES]) -> Result<[u32; LANES], ConfigError> {
+    let given = given.unwrap_or_default();
+    let mut rates = default;
+    for (lane, value) in Lane::ALL.into_iter().zip([given.trusted, given.untrusted, given.denied]) {
+        let Some(value) = value else { continue };
+        match rates.get_mut(lane as usize) {
+            Some(rate) if (1..=10_000_000).contains(&value) => *rate = value,
+            _ => return Err(ConfigError::Rate { key, lane: lane.label() }),
+        }
+    }
+    Ok(rates)
+}

@@ -1,0 +1,162 @@
+//! The bpf(2) calls on map elements. aya's typed maps want `&mut` for a write and have no batches (0.14); the agent
+//! writes from several threads, which the kernel allows, and reads 100,000 entries at a time.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+use aya::Pod;
+
+const LOOKUP: libc::c_int = 1;
+const UPDATE: libc::c_int = 2;
+const DELETE: libc::c_int = 3;
+const NEXT_KEY: libc::c_int = 4;
+const LOOKUP_BATCH: libc::c_int = 24;
+
+/// The kernel's own "not supported", which libc does not know.
+const ENOTSUPP: libc::c_int = 524;
+
+/// `union bpf_attr` for single elements.
+#[repr(C)]
+#[derive(Default)]
+struct Element {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// `union bpf_attr` for batches (kernel 5.6).
+#[repr(C)]
+#[derive(Default)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// # Safety
+/// The pointers in `attr` are valid for what `command` reads and writes there.
+unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<()> {
+    // SAFETY: `attr` is one of the structures above, with its own size; the rest is the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn element<K, V>(map: &OwnedFd, key: &K, value: *const V, flags: u64) -> Element {
+    Element { map_fd: fd(map), pad: 0, key: std::ptr::from_ref(key) as u64, value: value as u64, flags }
+}
+
+fn fd(map: &OwnedFd) -> u32 {
+    u32::try_from(map.as_raw_fd()).unwrap_or(u32::MAX)
+}
+
+fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A map whose key and value sizes were compared with `K` and `V` when it was opened.
+pub(super) fn lookup<K: Pod, V: Pod>(map: &OwnedFd, key: &K) -> io::Result<Option<V>> {
+    let mut value = std::mem::MaybeUninit::<V>::zeroed();
+    // SAFETY: key and value have the map's sizes.
+    let result = unsafe { bpf(LOOKUP, &mut element(map, key, value.as_mut_ptr(), 0)) };
+    // SAFETY: zeroed, then filled by the kernel; any bits are valid for `Pod`.
+    found(result.map(|()| unsafe { value.assume_init() }))
+}
+
+/// All CPUs' values of a per-CPU map; `V` is a multiple of 8 bytes, as the kernel spaces them.
+pub(super) fn lookup_per_cpu<K: Pod, V: Pod>(map: &OwnedFd, key: &K, cpus: usize) -> io::Result<Vec<V>> {
+    const { assert!(size_of::<V>().is_multiple_of(8)) };
+    // SAFETY: zeros are valid for `Pod`.
+    let mut values = vec![unsafe { std::mem::zeroed::<V>() }; cpus];
+    // SAFETY: the key has the map's size, `values` room for a value of each possible CPU.
+    unsafe { bpf(LOOKUP, &mut element(map, key, values.as_mut_ptr(), 0)) }?;
+    Ok(values)
+}
+
+pub(super) fn update<K: Pod, V: Pod>(map: &OwnedFd, key: &K, value: &V) -> io::Result<()> {
+    // SAFETY: key and value have the map's sizes.
+    unsafe { bpf(UPDATE, &mut element(map, key, value, 0)) }
+}
+
+/// False where there was no such entry.
+pub(super) fn delete<K: Pod>(map: &OwnedFd, key: &K) -> io::Result<bool> {
+    // SAFETY: the key has the map's size.
+    found(unsafe { bpf(DELETE, &mut element::<K, u8>(map, key, std::ptr::null(), 0)) }).map(|gone| gone.is_some())
+}
+
+/// All entries of a hash, in batches where the kernel has these, else one by one.
+/// Of a map that is written meanwhile, entries may be missing or twice.
+pub(super) fn entries<K: Pod, V: Pod>(map: &OwnedFd, max: u32) -> io::Result<Vec<(K, V)>> {
+    match batches(map, max) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | ENOTSUPP | libc::EOPNOTSUPP)) => one_by_one(map),
+        result => result,
+    }
+}
+
+fn batches<K: Pod, V: Pod>(map: &OwnedFd, max: u32) -> io::Result<Vec<(K, V)>> {
+    // A batch must have room for the fullest bucket of a hash.
+    let room = max.clamp(1, 4_096);
+    // SAFETY: zeros are valid for `Pod`.
+    let (mut keys, mut values) = unsafe { (vec![std::mem::zeroed::<K>(); room as usize], vec![std::mem::zeroed::<V>(); room as usize]) };
+    let mut token = [0u8; 64];
+    let mut all = Vec::new();
+    let mut first = true;
+    loop {
+        let mut batch = Batch {
+            in_batch: if first { 0 } else { token.as_ptr() as u64 },
+            out_batch: token.as_mut_ptr() as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: room,
+            map_fd: fd(map),
+            ..Batch::default()
+        };
+        // SAFETY: `keys` and `values` have room for `count` entries of the map's sizes, `token` for the largest key.
+        let result = unsafe { bpf(LOOKUP_BATCH, &mut batch) };
+        let last = match result {
+            Ok(()) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) => return Err(error),
+        };
+        let count = (batch.count as usize).min(keys.len());
+        all.extend(keys[..count].iter().copied().zip(values[..count].iter().copied()));
+        if last {
+            return Ok(all);
+        }
+        first = false;
+    }
+}
+
+fn one_by_one<K: Pod, V: Pod>(map: &OwnedFd) -> io::Result<Vec<(K, V)>> {
+    let mut all = Vec::new();
+    let mut key: Option<K> = None;
+    loop {
+        let mut next = std::mem::MaybeUninit::<K>::zeroed();
+        let at = key.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let mut attr = Element { map_fd: fd(map), pad: 0, key: at as u64, value: next.as_mut_ptr() as u64, flags: 0 };
+        // SAFETY: both keys have the map's size; a null key asks for the first.
+        match unsafe { bpf(NEXT_KEY, &mut attr) } {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(all),
+            Err(error) => return Err(error),
+        }
+        // SAFETY: filled by the kernel; any bits are valid for `Pod`.
+        let next = unsafe { next.assume_init() };
+        if let Some(value) = lookup(map, &next)? {
+            all.push((next, value));
+        }
+        key = Some(next);
+    }
+}

@@ -1,0 +1,139 @@
+//! Gateways to rows and back.
+
+use std::{collections::HashMap, collections::HashSet, path::Path};
+
+use sipauth_common::abi;
+use sqlx::{Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow};
+
+use super::{StoreError, classify};
+use crate::gateway::{Gateway, Mode, Secret};
+
+/// Highest id: 0 is "no gateway".
+pub(super) const MAX_ID: u32 = abi::MAX_GATEWAYS - 1;
+
+pub(super) async fn load(pool: &SqlitePool, path: &Path) -> Result<Vec<(u32, Gateway)>, StoreError> {
+    let failed = |source| classify(path, source);
+    // One transaction, so that the three tables belong together.
+    let mut reader = pool.begin().await.map_err(failed)?;
+    let query = "SELECT id, name, mode, username, realm, credentials, priority FROM gateways ORDER BY id";
+    let rows = sqlx::query(query).fetch_all(&mut *reader).await.map_err(failed)?;
+    let damaged = |detail: String| StoreError::Corrupt {
+        path: path.to_owned(),
+        detail,
+    };
+    let mut gateways = Vec::with_capacity(rows.len());
+    let mut positions = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let (id, gateway) = gateway(row).map_err(failed)?.map_err(damaged)?;
+        positions.insert(id, gateways.len());
+        gateways.push((id, gateway));
+    }
+    for row in sqlx::query("SELECT gateway, network FROM addresses")
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(failed)?
+    {
+        let (id, network): (u32, &str) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+        let network = network.parse().map_err(|_| damaged(format!("{network:?} is not a network")))?;
+        if let Some((_, gateway)) = positions.get(&id).and_then(|at| gateways.get_mut(*at)) {
+            gateway.addresses.push(network);
+        }
+    }
+    for row in sqlx::query("SELECT gateway, port FROM ports")
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(failed)?
+    {
+        let (id, port): (u32, u16) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+        if let Some((_, gateway)) = positions.get(&id).and_then(|at| gateways.get_mut(*at)) {
+            gateway.ports.push(port);
+        }
+    }
+    for (_, gateway) in &mut gateways {
+        gateway.addresses.sort_unstable();
+        gateway.ports.sort_unstable();
+    }
+    Ok(gateways)
+}
+
+/// The row of `gateways`; the inner error is a value that this program never wrote.
+fn gateway(row: &SqliteRow) -> Result<Result<(u32, Gateway), String>, sqlx::Error> {
+    let id: u32 = row.try_get(0)?;
+    let mode: &str = row.try_get(2)?;
+    let Ok(mode) = mode.parse::<Mode>() else {
+        return Ok(Err(format!("gateway {id} has the unknown mode {mode:?}")));
+    };
+    if !(1..=MAX_ID).contains(&id) {
+        return Ok(Err(format!("gateway id {id} is out of range")));
+    }
+    let credentials: Option<String> = row.try_get(5)?;
+    let gateway = Gateway {
+        name: row.try_get(1)?,
+        mode,
+        addresses: Vec::new(),
+        ports: Vec::new(),
+        username: row.try_get(3)?,
+        realm: row.try_get(4)?,
+        credentials: credentials.map(Secret::new),
+        priority: row.try_get(6)?,
+    };
+    Ok(Ok((id, gateway)))
+}
+
+/// Free ids, the lowest first.
+pub(super) async fn free_ids(transaction: &mut Transaction<'static, Sqlite>) -> Result<impl Iterator<Item = u32> + use<>, sqlx::Error> {
+    let taken: HashSet<u32> = sqlx::query_scalar("SELECT id FROM gateways")
+        .fetch_all(&mut **transaction)
+        .await?
+        .into_iter()
+        .collect();
+    Ok((1..=MAX_ID).filter(move |id| !taken.contains(id)))
+}
+
+pub(super) async fn insert(connection: &mut SqliteConnection, id: u32, gateway: &Gateway) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO gateways (id, name, mode, username, realm, credentials, priority) VALUES (?, ?, ?, ?, ?, ?, ?)")
+        .bind(id)
+        .bind(&gateway.name)
+        .bind(gateway.mode.label())
+        .bind(&gateway.username)
+        .bind(&gateway.realm)
+        .bind(gateway.credentials.as_ref().map(Secret::expose))
+        .bind(gateway.priority)
+        .execute(&mut *connection)
+        .await?;
+    for network in &gateway.addresses {
+        let insert = sqlx::query("INSERT INTO addresses (gateway, network) VALUES (?, ?)");
+        insert.bind(id).bind(network.to_string()).execute(&mut *connection).await?;
+    }
+    for port in &gateway.ports {
+        sqlx::query("INSERT INTO ports (gateway, port) VALUES (?, ?)")
+            .bind(id)
+            .bind(port)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn delete(connection: &mut SqliteConnection, name: &str) -> Result<Option<u32>, sqlx::Error> {
+    sqlx::query_scalar("DELETE FROM gateways WHERE name = ? RETURNING id")
+        .bind(name)
+        .fetch_optional(connection)
+        .await
+}
+
+/// A setting; `fresh` becomes its value where there is none.
+pub(super) async fn setting(pool: &SqlitePool, key: &str, fresh: &[u8]) -> Result<Vec<u8>, sqlx::Error> {
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query("INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        .bind(key)
+        .bind(fresh)
+        .execute(&mut *transaction)
+        .await?;
+    let value = sqlx::query_scalar("SELECT value FROM settings WHERE key = ?")
+        .bind(key)
+        .fetch_one(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(value)
+}

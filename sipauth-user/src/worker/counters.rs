@@ -1,0 +1,107 @@
+//! Counts of one worker, written by it alone and read by whoever asks.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use crate::auth::Outcome;
+
+/// What can go wrong around a datagram. None of it is the sender's doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The kernel failed to give us datagrams that it said it had.
+    Receive,
+    /// A datagram without a usable source or local address, or longer than a datagram can be.
+    Unusable,
+    /// The flow could not be entered, so the datagram was not released.
+    Grant,
+    /// No room to hand the datagram to the softswitch; the gateway sends it again.
+    ReleaseBusy,
+    /// The kernel refused the datagram for the softswitch.
+    Release,
+    /// No room to send a reply; the gateway sends its request again.
+    ReplyBusy,
+    /// The kernel refused a reply.
+    Reply,
+}
+
+impl Fault {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::Receive,
+        Self::Unusable,
+        Self::Grant,
+        Self::ReleaseBusy,
+        Self::Release,
+        Self::ReplyBusy,
+        Self::Reply,
+    ];
+
+    /// Name in output and metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Receive => "receive",
+            Self::Unusable => "unusable",
+            Self::Grant => "grant",
+            Self::ReleaseBusy => "release_busy",
+            Self::Release => "release",
+            Self::ReplyBusy => "reply_busy",
+            Self::Reply => "reply",
+        }
+    }
+}
+
+/// Two cache lines apart from its neighbours (the adjacent line is prefetched with it), so that workers do not slow each other down.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Counters {
+    outcomes: Vec<AtomicU64>,
+    faults: [AtomicU64; Fault::ALL.len()],
+}
+
+impl Counters {
+    pub(super) fn new() -> Self {
+        Self {
+            outcomes: Outcome::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            faults: Default::default(),
+        }
+    }
+
+    pub(super) fn outcome(&self, outcome: Outcome) {
+        if let Some(slot) = self.outcomes.get(outcome as usize) {
+            slot.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(super) fn fault(&self, fault: Fault) {
+        if let Some(slot) = self.faults.get(fault as usize) {
+            slot.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// The sum over workers.
+pub(super) fn outcomes(counters: &[Arc<Counters>]) -> Vec<(Outcome, u64)> {
+    let sum = |slot: usize| {
+        counters
+            .iter()
+            .filter_map(|one| one.outcomes.get(slot))
+            .map(|count| count.load(Relaxed))
+            .sum()
+    };
+    Outcome::ALL.iter().map(|&outcome| (outcome, sum(outcome as usize))).collect()
+}
+
+/// The sum over workers.
+pub(super) fn faults(counters: &[Arc<Counters>]) -> Vec<(Fault, u64)> {
+    let sum = |slot: usize| {
+        counters
+            .iter()
+            .filter_map(|one| one.faults.get(slot))
+            .map(|count| count.load(Relaxed))
+            .sum()
+    };
+    Fault::ALL.iter().map(|&fault| (fault, sum(fault as usize))).collect()
+}

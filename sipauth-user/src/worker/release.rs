@@ -1,0 +1,154 @@
+//! The way of an authenticated datagram to the softswitch: unchanged, with the gateway's own address and port as its source.
+//!
+//! Raw sockets that take the IP header from us. The destination is local, so the datagram goes over `lo` and does not meet the
+//! XDP program again. The kernel keeps the route of the way out for the way in over `lo` (`loopback_xmit` leaves the dst entry on
+//! the packet), so the check of source addresses never runs: neither `rp_filter` nor `accept_local` matters.
+
+use std::{
+    io::{self, IoSlice},
+    net::{SocketAddr, SocketAddrV4, SocketAddrV6},
+};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+const UDP: u8 = sipauth_common::decide::UDP;
+const UDP_HEADER: usize = 8;
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const HOPS: u8 = 64;
+
+/// One raw socket a family.
+#[derive(Debug)]
+pub(super) struct Releaser {
+    v4: Socket,
+    v6: Option<Socket>,
+}
+
+impl Releaser {
+    /// # Errors
+    /// Without `CAP_NET_RAW`.
+    pub(super) fn new() -> io::Result<Self> {
+        let v6 = match raw(Domain::IPV6) {
+            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => None,
+            other => Some(other?),
+        };
+        Ok(Self {
+            v4: raw(Domain::IPV4)?,
+            v6,
+        })
+    }
+
+    /// Hands over `payload`. Over IPv6 at most 65,488 bytes fit the MTU of `lo`.
+    ///
+    /// # Errors
+    /// What the kernel says; [`is_busy`] tells whether only room was lacking.
+    pub(super) fn release(&self, payload: &[u8], source: SocketAddr, destination: SocketAddr) -> io::Result<()> {
+        let length = u16::try_from(UDP_HEADER + payload.len()).map_err(|_| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
+        match (source, destination) {
+            (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+                let total =
+                    u16::try_from(IPV4_HEADER + UDP_HEADER + payload.len()).map_err(|_| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
+                let udp = udp_header(pseudo_v4(&from, &to), length, source.port(), destination.port(), payload);
+                send(&self.v4, &ipv4_header(&from, &to, total), &udp, payload, destination)
+            }
+            (SocketAddr::V6(from), SocketAddr::V6(to)) => {
+                let socket = self.v6.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
+                let udp = udp_header(pseudo_v6(&from, &to), length, source.port(), destination.port(), payload);
+                // A raw IPv6 socket takes the port for a protocol number, and wants none.
+                let address = SocketAddr::V6(SocketAddrV6::new(*to.ip(), 0, 0, to.scope_id()));
+                send(socket, &ipv6_header(&from, &to, length), &udp, payload, address)
+            }
+            _ => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
+        }
+    }
+}
+
+/// Whether a later attempt could succeed.
+pub(super) fn is_busy(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// `IPPROTO_RAW` means: the header comes from us, and nothing is ever received.
+fn raw(domain: Domain) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn send(socket: &Socket, ip: &[u8], udp: &[u8], payload: &[u8], to: SocketAddr) -> io::Result<()> {
+    let parts = [IoSlice::new(ip), IoSlice::new(udp), IoSlice::new(payload)];
+    loop {
+        match socket.send_to_vectored(&parts, &SockAddr::from(to)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The kernel takes all of a datagram or none of it.
+            other => return other.map(|_| ()),
+        }
+    }
+}
+
+/// Identification and checksum are zero: the kernel fills both. DF is off, as fits a datagram that may have come in fragments.
+fn ipv4_header(from: &SocketAddrV4, to: &SocketAddrV4, total: u16) -> [u8; IPV4_HEADER] {
+    let mut header = [0; IPV4_HEADER];
+    header[0] = 0x45;
+    header[2..4].copy_from_slice(&total.to_be_bytes());
+    header[8] = HOPS;
+    header[9] = UDP;
+    header[12..16].copy_from_slice(&from.ip().octets());
+    header[16..20].copy_from_slice(&to.ip().octets());
+    header
+}
+
+fn ipv6_header(from: &SocketAddrV6, to: &SocketAddrV6, length: u16) -> [u8; IPV6_HEADER] {
+    let mut header = [0; IPV6_HEADER];
+    header[0] = 0x60;
+    header[4..6].copy_from_slice(&length.to_be_bytes());
+    header[6] = UDP;
+    header[7] = HOPS;
+    header[8..24].copy_from_slice(&from.ip().octets());
+    header[24..40].copy_from_slice(&to.ip().octets());
+    header
+}
+
+fn udp_header(addresses: u64, length: u16, from: u16, to: u16, payload: &[u8]) -> [u8; UDP_HEADER] {
+    let mut header = [0; UDP_HEADER];
+    header[0..2].copy_from_slice(&from.to_be_bytes());
+    header[2..4].copy_from_slice(&to.to_be_bytes());
+    header[4..6].copy_from_slice(&length.to_be_bytes());
+    let pseudo = sum(&[0, UDP]) + sum(&length.to_be_bytes());
+    let checksum = match fold(addresses + pseudo + sum(&header) + sum(payload)) {
+        // Zero would mean "no checksum", which IPv6 forbids (RFC 8200, 8.1).
+        0 => u16::MAX,
+        other => other,
+    };
+    header[6..8].copy_from_slice(&checksum.to_ne_bytes());
+    header
+}
+
+fn pseudo_v4(from: &SocketAddrV4, to: &SocketAddrV4) -> u64 {
+    sum(&from.ip().octets()) + sum(&to.ip().octets())
+}
+
+fn pseudo_v6(from: &SocketAddrV6, to: &SocketAddrV6) -> u64 {
+    sum(&from.ip().octets()) + sum(&to.ip().octets())
+}
+
+/// The sum for the Internet checksum, in memory order: it does not depend on the byte order (RFC 1071, 2 B).
+fn sum(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    words.iter().map(|&word| u64::from(u32::from_ne_bytes(word))).sum::<u64>() + u64::from(u32::from_ne_bytes(last))
+}
+
+/// Folded to 16 bits and complemented.
+#[expect(clippy::cast_possible_truncation, reason = "four folds leave at most 16 bits")]
+fn fold(sum: u64) -> u16 {
+    let mut sum = sum;
+    for _ in 0..4 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+#[cfg(test)]
+mod tests;

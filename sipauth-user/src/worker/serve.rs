@@ -1,0 +1,246 @@
+//! The loop of one worker: which socket next, and what becomes of a datagram.
+
+use std::{future::poll_fn, io, net::UdpSocket as StdSocket, sync::Arc, task::Poll};
+
+use sipauth_common::config::Lane;
+use tokio::{
+    io::Interest,
+    net::UdpSocket,
+    runtime::{Builder, Runtime},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Fault, Flows, Handler, WorkerError,
+    batch::{self, BATCH, Receive, Reply},
+    counters::Counters,
+    release::{self, Releaser},
+    socket::Endpoint,
+};
+use crate::auth::{Action, Arrival};
+
+/// Everything of a worker but its handler, which is made in its thread.
+pub(super) struct Worker {
+    runtime: Runtime,
+    endpoints: Vec<Endpoint<UdpSocket>>,
+    releaser: Releaser,
+    flows: Arc<dyn Flows>,
+    counters: Arc<Counters>,
+}
+
+impl Worker {
+    pub(super) fn new(endpoints: Vec<Endpoint<StdSocket>>, flows: Arc<dyn Flows>) -> Result<Self, WorkerError> {
+        let runtime = Builder::new_current_thread().enable_io().build().map_err(WorkerError::Thread)?;
+        let endpoints = {
+            let _context = runtime.enter();
+            let wrap = |one: Endpoint<StdSocket>| {
+                UdpSocket::from_std(one.socket).map(|socket| Endpoint {
+                    socket,
+                    lane: one.lane,
+                    protected: one.protected,
+                })
+            };
+            endpoints
+                .into_iter()
+                .map(wrap)
+                .collect::<io::Result<_>>()
+                .map_err(WorkerError::Thread)?
+        };
+        let releaser = Releaser::new().map_err(WorkerError::Raw)?;
+        Ok(Self {
+            runtime,
+            endpoints,
+            releaser,
+            flows,
+            counters: Arc::new(Counters::new()),
+        })
+    }
+
+    pub(super) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Serves until `stop`.
+    pub(super) fn run(self, handler: impl Handler, stop: &CancellationToken) {
+        let Self {
+            runtime,
+            endpoints,
+            releaser,
+            flows,
+            counters,
+        } = self;
+        let mut desk = Desk {
+            handler,
+            releaser,
+            flows,
+            counters,
+            receive: Receive::new(),
+            replies: Vec::with_capacity(BATCH),
+        };
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    () = readable(&endpoints) => desk.round(&endpoints),
+                }
+                // So that the runtime asks the kernel for news of the other sockets, however busy this one is.
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+}
+
+/// Waits until any of the sockets has something.
+async fn readable(endpoints: &[Endpoint<UdpSocket>]) {
+    poll_fn(|context| {
+        let mut ready = Poll::Pending;
+        for endpoint in endpoints {
+            // An error is met again when the socket is read, and counted there.
+            if endpoint.socket.poll_recv_ready(context).is_ready() {
+                ready = Poll::Ready(());
+            }
+        }
+        ready
+    })
+    .await;
+}
+
+/// How many batches of how many datagrams a socket gets in one round. The sum over the lower lanes bounds how long a trusted
+/// datagram waits; that none is zero is why no lane starves.
+const fn share(lane: Lane) -> (usize, usize) {
+    match lane {
+        Lane::Trusted => (8, BATCH),
+        Lane::Untrusted => (1, BATCH),
+        Lane::Denied => (1, BATCH / 4),
+    }
+}
+
+/// Where datagrams are worked off.
+struct Desk<H> {
+    handler: H,
+    releaser: Releaser,
+    flows: Arc<dyn Flows>,
+    counters: Arc<Counters>,
+    receive: Receive,
+    replies: Vec<Reply>,
+}
+
+impl<H: Handler> Desk<H> {
+    /// Each socket once, in the order of lanes.
+    fn round(&mut self, endpoints: &[Endpoint<UdpSocket>]) {
+        for endpoint in endpoints {
+            let (batches, limit) = share(endpoint.lane);
+            for _ in 0..batches {
+                if self.serve(endpoint, limit) < limit {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// One batch; says how many datagrams it had.
+    fn serve(&mut self, endpoint: &Endpoint<UdpSocket>, limit: usize) -> usize {
+        let Self {
+            receive,
+            handler,
+            counters,
+            releaser,
+            flows,
+            replies,
+        } = self;
+        let received = match endpoint.socket.try_io(Interest::READABLE, || receive.fill(&endpoint.socket, limit)) {
+            Ok(received) => received,
+            Err(error) => {
+                if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+                    counters.fault(Fault::Receive);
+                    tracing::debug!(%error, lane = endpoint.lane.label(), port = endpoint.protected, "receive failed");
+                }
+                return 0;
+            }
+        };
+        for datagram in receive.datagrams() {
+            let Some(datagram) = datagram else {
+                counters.fault(Fault::Unusable);
+                continue;
+            };
+            let arrival = Arrival {
+                source: datagram.source,
+                destination: datagram.destination(endpoint.protected),
+                trusted: endpoint.lane == Lane::Trusted,
+                denied: endpoint.lane == Lane::Denied,
+            };
+            match handler.handle(datagram.bytes, &arrival) {
+                Action::Reply { response, outcome } => {
+                    counters.outcome(outcome);
+                    replies.push(Reply {
+                        to: arrival.source,
+                        from: arrival.destination.ip(),
+                        bytes: response,
+                    });
+                }
+                Action::Release { flow, outcome } => {
+                    if let Some(Err(error)) = flow.map(|grant| flows.grant(arrival.source, grant)) {
+                        counters.fault(Fault::Grant);
+                        tracing::debug!(%error, source = %arrival.source, "the flow could not be entered");
+                        continue;
+                    }
+                    counters.outcome(outcome);
+                    if let Err(error) = releaser.release(datagram.bytes, arrival.source, arrival.destination) {
+                        counters.fault(if release::is_busy(&error) {
+                            Fault::ReleaseBusy
+                        } else {
+                            Fault::Release
+                        });
+                        tracing::debug!(%error, source = %arrival.source, destination = %arrival.destination, "release failed");
+                    }
+                }
+                Action::Absorb { outcome } => counters.outcome(outcome),
+            }
+        }
+        send_all(&endpoint.socket, replies, counters);
+        received
+    }
+}
+
+/// Sends what can be sent at once. The rest is forgotten: a queue would answer requests that were sent again meanwhile.
+fn send_all(socket: &UdpSocket, replies: &mut Vec<Reply>, counters: &Counters) {
+    let mut rest = replies.as_slice();
+    while let Some((first, others)) = rest.split_first() {
+        match batch::send(socket, rest) {
+            Ok(sent) if sent > 0 => rest = rest.get(sent..).unwrap_or_default(),
+            Ok(_) => rest = others,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                counters.fault(if release::is_busy(&error) { Fault::ReplyBusy } else { Fault::Reply });
+                tracing::debug!(%error, to = %first.to, "reply failed");
+                rest = others;
+            }
+        }
+    }
+    replies.clear();
+}
+
+/// Cancels everything when a worker ends though nobody told it to.
+pub(super) struct EndsAll(Option<CancellationToken>);
+
+impl EndsAll {
+    pub(super) fn new(all: CancellationToken) -> Self {
+        Self(Some(all))
+    }
+
+    /// The worker came to its end; that is as it should be when it was told to.
+    pub(super) fn regular(&mut self, stop: &CancellationToken) {
+        if stop.is_cancelled() {
+            self.0 = None;
+        }
+    }
+}
+
+impl Drop for EndsAll {
+    fn drop(&mut self) {
+        if let Some(all) = &self.0 {
+            all.cancel();
+        }
+    }
+}
