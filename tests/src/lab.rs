@@ -255,6 +255,20 @@ impl Lab {
         run(self.command(host, program).args(rest))
     }
 
+    /// Calls `f` in a host's namespace, in a thread of its own: sockets that it makes stay there.
+    ///
+    /// # Errors
+    /// Those of `f`, and when the namespace cannot be entered.
+    pub fn inside<T: Send>(&self, host: Host, f: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+        let path = format!("/run/netns/{}", self.namespace(host));
+        let work = || {
+            let ns = std::fs::File::open(&path).with_context(|| path.clone())?;
+            nix::sched::setns(ns, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            f()
+        };
+        std::thread::scope(|scope| scope.spawn(work).join()).map_err(|_| anyhow::anyhow!("panic in {}", host.name()))?
+    }
+
     /// Leaves everything up when this is dropped, and tells later runs so. Returns the command that removes it.
     ///
     /// # Errors
