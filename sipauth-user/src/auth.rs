@@ -13,8 +13,14 @@ mod nonce;
 mod outcome;
 mod replay;
 mod settings;
+mod tag;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+pub(crate) mod testing;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;
+mod verify;
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -560,3 +560,6 @@ fn unmap(net: IpNet) -> IpNet {
     }
     net
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,8 +50,8 @@ pub struct Snapshot {
     pub faults: Vec<(&'static str, u64)>,
     /// Verdicts are computed and counted, and everything passes.
     pub monitor: bool,
-    /// Interfaces, and how the program runs there.
-    pub interfaces: Vec<(String, XdpMode)>,
+    /// Where the program is attached.
+    pub interfaces: Vec<Interface>,
 }
 
 /// Traffic of a gateway.
@@ -63,27 +63,13 @@ pub struct GatewayCount {
     pub verdict: [Count; Verdict::ALL.len()],
 }
 
-/// How the kernel runs the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum XdpMode {
-    /// In the driver.
-    Native,
-    /// In the stack, after the kernel has made its packet: slow.
-    Generic,
-}
-
-impl XdpMode {
-    /// All.
-    pub const ALL: [Self; 2] = [Self::Native, Self::Generic];
-
-    /// Name in output and metrics.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        }
-    }
+/// An interface that the program is attached to.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// The program runs in the driver; else in the stack, after the kernel has made its packet.
+    pub native: bool,
 }
 
 /// The address is not to be had.

@@ -108,8 +108,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Binds all sockets, then starts the threads. They end when `shutdown` is cancelled; should one of them end by itself, it cancels
-    /// `shutdown`, because its share of the sources would wait in vain.
+    /// Binds all sockets, then starts the threads. They end when `shutdown` is cancelled; should one of them panic, it cancels
+    /// `shutdown`.
     ///
     /// # Errors
     /// When a socket or thread cannot be had; nothing runs then.
@@ -134,9 +134,8 @@ impl Workers {
             workers.counters.push(worker.counters());
             let (handler, stop, all) = (Arc::clone(&handler), starting.clone(), shutdown.clone());
             let run = move || {
-                let mut ended = serve::EndsAll::new(all);
+                let _ends_all = serve::EndsAll(all);
                 worker.run(handler(index), &stop);
-                ended.regular(&stop);
             };
             match thread::Builder::new().name(format!("worker-{index}")).spawn(run) {
                 Ok(thread) => workers.threads.push(thread),
@@ -201,5 +200,7 @@ impl Counts {
     }
 }
 
+#[cfg(test)]
+mod namespace;
 #[cfg(test)]
 mod tests;

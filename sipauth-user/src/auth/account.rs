@@ -75,7 +75,10 @@ impl Ha1 {
     #[must_use]
     pub fn derive(username: &str, realm: &str, password: &str) -> Self {
         let domain = format!("{username}@{realm}");
-        Self { plain: Hashes::derive(username, realm, password), with_domain: Hashes::derive(&domain, realm, password) }
+        Self {
+            plain: Hashes::derive(username, realm, password),
+            with_domain: Hashes::derive(&domain, realm, password),
+        }
     }
 
     /// From the text that [`Ha1::to_text`] made.
@@ -87,7 +90,10 @@ impl Ha1 {
         if parts.next() != Some("v1") {
             return Err(Ha1Error);
         }
-        let ha1 = Self { plain: Hashes::read(&mut parts)?, with_domain: Hashes::read(&mut parts)? };
+        let ha1 = Self {
+            plain: Hashes::read(&mut parts)?,
+            with_domain: Hashes::read(&mut parts)?,
+        };
         if parts.next().is_some() { Err(Ha1Error) } else { Ok(ha1) }
     }
 
@@ -130,6 +136,21 @@ impl Drop for Hashes {
     }
 }
 
+/// Stands in for an unknown user, so that the same work is done. No response can match it, as the caller knows that there is no account.
+pub(super) struct Dummy(Ha1);
+
+impl Default for Dummy {
+    fn default() -> Self {
+        Self(Ha1::derive("", "", ""))
+    }
+}
+
+impl Dummy {
+    pub(super) const fn ha1(&self) -> &Ha1 {
+        &self.0
+    }
+}
+
 impl Hashes {
     fn derive(username: &str, realm: &str, password: &str) -> Self {
         let parts = [username.as_bytes(), realm.as_bytes(), password.as_bytes()];
@@ -141,7 +162,11 @@ impl Hashes {
     }
 
     fn read<'a>(parts: &mut impl Iterator<Item = &'a str>) -> Result<Self, Ha1Error> {
-        Ok(Self { md5: read_hex(parts.next())?, sha256: read_hex(parts.next())?, sha512_256: read_hex(parts.next())? })
+        Ok(Self {
+            md5: read_hex(parts.next())?,
+            sha256: read_hex(parts.next())?,
+            sha512_256: read_hex(parts.next())?,
+        })
     }
 }
 
@@ -156,5 +181,9 @@ fn fixed<const N: usize>(hex: &Hex) -> [u8; N] {
 
 fn read_hex<const N: usize>(text: Option<&str>) -> Result<[u8; N], Ha1Error> {
     let bytes: [u8; N] = text.and_then(|t| t.as_bytes().try_into().ok()).ok_or(Ha1Error)?;
-    if bytes.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) { Ok(bytes) } else { Err(Ha1Error) }
+    if bytes.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        Ok(bytes)
+    } else {
+        Err(Ha1Error)
+    }
 }

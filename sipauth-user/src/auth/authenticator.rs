@@ -1,31 +1,216 @@
 //! The decision about a punted datagram.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{Action, Arrival, Directory, NonceKeys, Outcome, Settings, Timestamp, nonce::Mint};
+use sipauth_common::sip::{Class, Method, classify_payload};
+
+use super::{
+    Action, Arrival, Directory, FlowGrant, NonceKeys, Outcome, Settings, Source, Timestamp,
+    account::Dummy,
+    challenge,
+    nonce::{Mint, Nonce},
+    replay::Replay,
+};
+use crate::sip::{Message, ParseError, Response, StartLine, Status};
+
+/// A binding without `Expires` (RFC 3261, 10.2.1.1).
+const DEFAULT_EXPIRY: u32 = 3600;
+/// Whatever a client asks for, it must prove its password once a day.
+const MAX_EXPIRY: u32 = 24 * 3600;
+/// A refresh may arrive a little late.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
 /// Authenticates what one worker receives.
+///
+/// Nonces are good at the worker that issued them: the kernel keeps a source at one worker (`SO_REUSEPORT` hashes address and
+/// port), so replay memory is shared with nobody. Where NAT moves a client to another worker, it is challenged once more.
 pub struct Authenticator {
-    _settings: Arc<Settings>,
-    _mint: Mint,
+    pub(super) settings: Arc<Settings>,
+    pub(super) mint: Mint,
+    pub(super) replay: Replay,
+    pub(super) dummy: Dummy,
+    pub(super) worker: u16,
+    pub(super) started: Timestamp,
+    serial: u64,
 }
 
 impl Authenticator {
-    /// For worker `worker` (each its own number), starting at `started`.
+    /// For worker `worker` (each its own number), starting at `started`. A start makes all earlier nonces stale, since what was
+    /// used of them is not remembered.
     #[must_use]
     pub fn new(settings: Arc<Settings>, keys: &NonceKeys, worker: u16, started: Timestamp) -> Self {
-        let _ = (worker, started);
-        Self { _settings: settings, _mint: Mint::new(keys) }
+        let mint = Mint::new(keys);
+        let replay = Replay::new(settings.replay_capacity);
+        // A nonce has 48 bits for it.
+        let started = Timestamp(started.0 & ((1 << 48) - 1));
+        Self {
+            settings,
+            mint,
+            replay,
+            dummy: Dummy::default(),
+            worker,
+            started,
+            serial: 0,
+        }
     }
 
-    /// New keys (rotation) or settings, from now on.
+    /// Other settings or keys from now on. Nonces and their use live on; so does the capacity of the replay memory.
     pub fn reconfigure(&mut self, settings: Arc<Settings>, keys: &NonceKeys) {
-        *self = Self { _settings: settings, _mint: Mint::new(keys) };
+        self.settings = settings;
+        self.mint = Mint::new(keys);
     }
 
     /// What to do with a datagram.
     pub fn handle<D: Directory + ?Sized>(&mut self, datagram: &[u8], arrival: &Arrival, directory: &D, now: Timestamp) -> Action {
-        let _ = (datagram, arrival, directory, now);
-        Action::Absorb { outcome: Outcome::Unparseable }
+        if classify_payload(datagram) == Class::KeepAlive {
+            return Action::Absorb {
+                outcome: Outcome::KeepAlive,
+            };
+        }
+        let (message, fault) = match Message::read(datagram) {
+            Ok(read) => read,
+            Err(ParseError::Empty) => {
+                return Action::Absorb {
+                    outcome: Outcome::KeepAlive,
+                };
+            }
+            Err(_) => {
+                return Action::Absorb {
+                    outcome: Outcome::Unparseable,
+                };
+            }
+        };
+        let StartLine::Request { method, .. } = message.start() else {
+            return Action::Absorb {
+                outcome: Outcome::Response,
+            };
+        };
+        let reply = Reply {
+            message: &message,
+            source: arrival.source,
+            mint: &self.mint,
+        };
+        if method == Method::Ack && message.to_tag().is_some_and(|tag| self.mint.tags.is_ours(tag, &message)) {
+            return Action::Absorb {
+                outcome: Outcome::AckAbsorbed,
+            };
+        }
+        if arrival.denied {
+            return match method {
+                Method::Invite | Method::Register if fault.is_none() => reply.send(Status::Forbidden, Outcome::Denied),
+                _ => Action::Absorb { outcome: Outcome::Denied },
+            };
+        }
+        let source = directory.source(arrival.source.ip().to_canonical());
+        if !source.peer && !source.password && !arrival.trusted {
+            return Action::Absorb {
+                outcome: Outcome::UnknownSource,
+            };
+        }
+        if fault.is_some() {
+            return match method {
+                // Nothing answers an ACK (RFC 3261, 17.1.1.3).
+                Method::Ack => Action::Absorb {
+                    outcome: Outcome::BadRequest,
+                },
+                _ => reply.send(Status::BadRequest, Outcome::BadRequest),
+            };
+        }
+        if message.to_tag().is_some() && (arrival.trusted || source.peer) {
+            return Action::Release {
+                flow: None,
+                outcome: Outcome::InDialog,
+            };
+        }
+        match method {
+            // ACK and CANCEL cannot be challenged (RFC 3261, 22.1).
+            Method::Cancel if arrival.trusted => Action::Release {
+                flow: None,
+                outcome: Outcome::InDialog,
+            },
+            Method::Ack => Action::Absorb {
+                outcome: Outcome::AckNoFlow,
+            },
+            Method::Cancel => reply.send(Status::NoSuchTransaction, Outcome::CancelNoFlow),
+            Method::Options if source.peer => Action::Release {
+                flow: None,
+                outcome: Outcome::PeerOptions,
+            },
+            _ if source.password => self.authenticate(datagram, &message, arrival.source, source, directory, now),
+            _ if source.peer => reply.send(Status::Forbidden, Outcome::PeerInitial),
+            _ => Action::Absorb {
+                outcome: Outcome::UnknownSource,
+            },
+        }
+    }
+
+    fn authenticate<D: Directory + ?Sized>(
+        &mut self,
+        datagram: &[u8],
+        message: &Message<'_>,
+        from: SocketAddr,
+        source: Source<'_>,
+        directory: &D,
+        now: Timestamp,
+    ) -> Action {
+        match self.verify(datagram, message, from, source, directory, now) {
+            Ok(proof) => {
+                let lifetime = match message.start() {
+                    StartLine::Request {
+                        method: Method::Register, ..
+                    } => message
+                        .requested_expiry(DEFAULT_EXPIRY)
+                        .map(|seconds| Duration::from_secs(u64::from(seconds.min(MAX_EXPIRY))) + EXPIRY_MARGIN),
+                    _ => None,
+                };
+                let outcome = if proof.again {
+                    Outcome::Retransmission
+                } else {
+                    Outcome::Authenticated
+                };
+                Action::Release {
+                    flow: Some(FlowGrant {
+                        gateway: proof.gateway,
+                        lifetime,
+                    }),
+                    outcome,
+                }
+            }
+            Err(refusal) => {
+                self.serial += 1;
+                let nonce = Nonce {
+                    issued: now,
+                    started: self.started,
+                    worker: self.worker,
+                    serial: self.serial,
+                };
+                let nonce = self.mint.issue(&nonce, from.ip());
+                let status = if self.settings.proxy {
+                    Status::ProxyAuthenticationRequired
+                } else {
+                    Status::Unauthorized
+                };
+                let mut response = Response::new(status, message, from, &self.mint.tags.make(message));
+                challenge::write(&mut response, &self.settings, source.realm, &nonce, refusal.stale);
+                Action::Reply {
+                    response: response.finish(),
+                    outcome: refusal.outcome,
+                }
+            }
+        }
+    }
+}
+
+/// What an answer without challenge needs.
+struct Reply<'a> {
+    message: &'a Message<'a>,
+    source: SocketAddr,
+    mint: &'a Mint,
+}
+
+impl Reply<'_> {
+    fn send(&self, status: Status, outcome: Outcome) -> Action {
+        let response = Response::new(status, self.message, self.source, &self.mint.tags.make(self.message)).finish();
+        Action::Reply { response, outcome }
     }
 }

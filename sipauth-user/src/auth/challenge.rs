@@ -1,1 +1,43 @@
-//! To be written.
+//! The challenge headers (RFC 7616, 3.3; RFC 8760, 2.3 and 2.4).
+
+use super::{Algorithm, Qop, Settings};
+use crate::sip::Response;
+
+/// One header for each algorithm, in the order of the settings.
+pub(super) fn write(response: &mut Response, settings: &Settings, realm: &str, nonce: &[u8], stale: bool) {
+    let name: &[u8] = if settings.proxy {
+        b"Proxy-Authenticate: "
+    } else {
+        b"WWW-Authenticate: "
+    };
+    let algorithms = if settings.algorithms.is_empty() {
+        &[Algorithm::Md5][..]
+    } else {
+        &settings.algorithms
+    };
+    for algorithm in algorithms {
+        let mut value = Vec::with_capacity(160);
+        value.extend_from_slice(b"Digest realm=\"");
+        for byte in realm.bytes().filter(|b| !b.is_ascii_control()) {
+            if matches!(byte, b'"' | b'\\') {
+                value.push(b'\\');
+            }
+            value.push(byte);
+        }
+        value.extend_from_slice(b"\", nonce=\"");
+        value.extend_from_slice(nonce);
+        value.extend_from_slice(b"\"");
+        if stale {
+            value.extend_from_slice(b", stale=true");
+        }
+        value.extend_from_slice(b", algorithm=");
+        value.extend_from_slice(algorithm.as_str().as_bytes());
+        value.extend_from_slice(match settings.qop {
+            Qop::None => b"",
+            Qop::Auth => b", qop=\"auth\"",
+            Qop::AuthInt => b", qop=\"auth-int\"",
+            Qop::Both => b", qop=\"auth,auth-int\"",
+        });
+        response.header(name, &value);
+    }
+}

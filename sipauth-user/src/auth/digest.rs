@@ -1,8 +1,6 @@
 //! The arithmetic of HTTP digest as SIP uses it (RFC 3261, 22.4; RFC 7616, 3.4; RFC 8760). No policy here.
 
-use digest_api::Digest;
-use md5::Md5;
-use md5::digest as digest_api;
+use md5::{Digest, Md5};
 use sha2::{Sha256, Sha512_256};
 
 /// A digest algorithm by its IANA name.
@@ -24,7 +22,14 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Md5, Self::Md5Sess, Self::Sha256, Self::Sha256Sess, Self::Sha512T256, Self::Sha512T256Sess];
+    pub const ALL: [Self; 6] = [
+        Self::Md5,
+        Self::Md5Sess,
+        Self::Sha256,
+        Self::Sha256Sess,
+        Self::Sha512T256,
+        Self::Sha512T256Sess,
+    ];
 
     /// Name in a challenge.
     #[must_use]
@@ -54,7 +59,8 @@ impl Algorithm {
         }
     }
 
-    const fn is_session(self) -> bool {
+    /// Whether the key depends on the first nonce and cnonce (RFC 7616, 3.4.2).
+    pub(super) const fn is_session(self) -> bool {
         matches!(self, Self::Md5Sess | Self::Sha256Sess | Self::Sha512T256Sess)
     }
 }

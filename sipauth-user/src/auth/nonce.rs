@@ -20,7 +20,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroize;
 
-use super::Timestamp;
+use super::{Timestamp, tag::Tags};
 
 /// Keys of nonces. `previous` verifies only, so that a rotation cuts nobody off.
 #[derive(Clone)]
@@ -62,11 +62,14 @@ pub(super) struct Nonce {
 pub(super) struct Mint {
     current: Hmac<Sha256>,
     previous: Option<Hmac<Sha256>>,
+    pub(super) tags: Tags,
 }
 
 impl Mint {
     pub(super) fn new(keys: &NonceKeys) -> Self {
-        Self { current: keyed(&keys.current), previous: keys.previous.as_ref().map(keyed) }
+        let (current, previous) = (keyed(&keys.current), keys.previous.as_ref().map(keyed));
+        let tags = Tags::new(&current, previous.as_ref());
+        Self { current, previous, tags }
     }
 
     /// The text of `nonce`, good for `source` only.
@@ -108,7 +111,7 @@ fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
 }
 
 fn authenticate(key: &Hmac<Sha256>, body: &[u8], source: IpAddr) -> Hmac<Sha256> {
-    let address = match source {
+    let address = match source.to_canonical() {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => v6,
     };

@@ -59,6 +59,9 @@ impl Outcome {
     /// Whether a datagram with this outcome reaches the softswitch. Everything else does not.
     #[must_use]
     pub const fn releases(self) -> bool {
-        matches!(self, Self::Authenticated | Self::Retransmission | Self::InDialog | Self::PeerOptions)
+        matches!(
+            self,
+            Self::Authenticated | Self::Retransmission | Self::InDialog | Self::PeerOptions
+        )
     }
 }

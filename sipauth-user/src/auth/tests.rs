@@ -1,1 +1,7 @@
-//! To be written.
+//! What the authenticator does, as a peer sees it.
+
+mod decisions;
+mod nonces;
+mod password;
+mod properties;
+mod vectors;

@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 use sipauth_common::{reason::Verdict, stats::Count};
 
-use super::{Snapshot, XdpMode};
+use super::Snapshot;
 
 /// The snapshot in the text format.
 pub(super) fn text(snapshot: Snapshot) -> Result<String, fmt::Error> {
@@ -82,12 +82,12 @@ impl Collector for Snapshot {
         metric.encode_gauge(&u32::from(self.monitor))?;
         let help = "1 for the mode in which the kernel runs the program on the interface";
         let mut metric = encoder.encode_descriptor("sipauth_xdp_mode", help, None, MetricType::Gauge)?;
-        for (interface, mode) in &self.interfaces {
-            for candidate in XdpMode::ALL {
+        for interface in &self.interfaces {
+            for (mode, on) in [("native", interface.native), ("generic", !interface.native)] {
                 gauge(
                     &mut metric,
-                    &[("interface", interface.as_str()), ("mode", candidate.label())],
-                    &u32::from(candidate == *mode),
+                    &[("interface", interface.name.as_str()), ("mode", mode)],
+                    &u32::from(on),
                 )?;
             }
         }

@@ -27,7 +27,10 @@ impl Source for Fixed {
             authentication: vec![("authenticated", 5)],
             faults: vec![("grant", 0)],
             monitor: true,
-            interfaces: vec![("eth0".to_owned(), XdpMode::Native)],
+            interfaces: vec![Interface {
+                name: "eth0".to_owned(),
+                native: true,
+            }],
         }
     }
 

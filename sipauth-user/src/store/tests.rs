@@ -1,1 +1,114 @@
+use std::{os::unix::fs::PermissionsExt as _, time::Instant};
 
+use super::*;
+use crate::gateway::{Mode, Secret};
+
+fn gateway(name: &str, mode: Mode) -> Gateway {
+    let password = mode == Mode::Password;
+    Gateway {
+        name: name.to_owned(),
+        mode,
+        addresses: vec![
+            "198.51.100.0/24".parse().expect("a network"),
+            "2001:db8::1/128".parse().expect("a network"),
+        ],
+        ports: if mode == Mode::IpPort { vec![5060, 5070] } else { Vec::new() },
+        username: password.then(|| format!("user-{name}")),
+        realm: password.then(|| "realm".to_owned()),
+        credentials: password.then(|| Secret::new("0123".to_owned())),
+        priority: -3,
+    }
+}
+
+#[tokio::test]
+async fn gateways_survive_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let all: Vec<Gateway> = Mode::ALL.into_iter().map(|mode| gateway(mode.label(), mode)).collect();
+    let store = Store::open(directory.path()).await.expect("a store");
+    let mut change = store.begin().await.expect("a change");
+    assert_eq!(change.add_many(&all).await.expect("ids"), [1, 2, 3, 4]);
+    change.commit().await.expect("a commit");
+    let key = store.nonce_key().await.expect("a key");
+    store.close().await;
+
+    let store = Store::open(directory.path()).await.expect("a store");
+    let loaded = store.load_all().await.expect("gateways");
+    assert_eq!(loaded.into_iter().map(|(_, gateway)| gateway).collect::<Vec<_>>(), all);
+    assert_eq!(store.nonce_key().await.expect("a key"), key);
+    let mode = std::fs::metadata(store.path()).expect("a file").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+}
+
+#[tokio::test]
+async fn a_dropped_change_changes_nothing_and_a_free_id_is_used_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open(directory.path()).await.expect("a store");
+    let mut change = store.begin().await.expect("a change");
+    change
+        .add_many(&["a", "b", "c"].map(|name| gateway(name, Mode::Ip)))
+        .await
+        .expect("ids");
+    change.commit().await.expect("a commit");
+    let mut change = store.begin().await.expect("a change");
+    assert_eq!(change.remove("b").await.expect("an id"), 2);
+    drop(change);
+    assert_eq!(store.load_all().await.expect("gateways").len(), 3);
+    let mut change = store.begin().await.expect("a change");
+    change.remove("b").await.expect("an id");
+    assert_eq!(change.add(&gateway("d", Mode::IpPort)).await.expect("an id"), 2);
+    change.commit().await.expect("a commit");
+    let loaded = store.load_all().await.expect("gateways");
+    assert!(
+        loaded.contains(&(2, gateway("d", Mode::IpPort))),
+        "nothing of the gateway that had the id before is left: {loaded:?}"
+    );
+}
+
+#[tokio::test]
+async fn names_and_usernames_are_unique() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open(directory.path()).await.expect("a store");
+    let mut change = store.begin().await.expect("a change");
+    change.add(&gateway("a", Mode::Password)).await.expect("an id");
+    assert!(matches!(change.add(&gateway("a", Mode::Ip)).await, Err(StoreError::Taken { .. })));
+    let same_user = Gateway {
+        name: "b".to_owned(),
+        ..gateway("a", Mode::Password)
+    };
+    assert!(matches!(change.add(&same_user).await, Err(StoreError::Taken { .. })));
+    assert!(matches!(change.remove("z").await, Err(StoreError::Unknown { .. })));
+}
+
+#[tokio::test]
+async fn a_newer_or_damaged_file_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join(FILE);
+    let store = Store::open(directory.path()).await.expect("a store");
+    sqlx::raw_sql("PRAGMA user_version = 7")
+        .execute(&store.pool)
+        .await
+        .expect("a version");
+    store.close().await;
+    let error = Store::open(directory.path()).await.expect_err("newer").to_string();
+    assert!(error.contains("version 7") && error.contains("knows 1"), "{error}");
+
+    std::fs::write(&path, [0x5a; 8192]).expect("written");
+    let error = Store::open(directory.path()).await.expect_err("damaged");
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+    assert_eq!(std::fs::read(&path).expect("read"), [0x5a; 8192]);
+}
+
+#[tokio::test]
+async fn ten_thousand_gateways_load_in_a_second() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open(directory.path()).await.expect("a store");
+    let all: Vec<Gateway> = (0..10_000)
+        .map(|n| gateway(&format!("g{n}"), if n % 2 == 0 { Mode::Ip } else { Mode::Password }))
+        .collect();
+    let mut change = store.begin().await.expect("a change");
+    change.add_many(&all).await.expect("ids");
+    change.commit().await.expect("a commit");
+    let start = Instant::now();
+    assert_eq!(store.load_all().await.expect("gateways").len(), 10_000);
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}

@@ -21,8 +21,8 @@ const BUFFER: usize = 65_536;
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 struct Control([u8; 64]);
-// SAFETY: `CMSG_SPACE` only computes.
-const _: () = assert!(size_of::<Control>() >= unsafe { libc::CMSG_SPACE(size_of::<libc::in6_pktinfo>() as u32) } as usize);
+// The header (16 bytes) and the longest value, each padded to 8.
+const _: () = assert!(size_of::<Control>() >= size_of::<libc::cmsghdr>() + size_of::<libc::in6_pktinfo>().next_multiple_of(8));
 const _: () = assert!(align_of::<Control>() >= align_of::<libc::cmsghdr>());
 
 /// The buffers that a worker receives into, whatever the socket.
@@ -265,11 +265,7 @@ fn set_control<T: Copy>(header: &mut libc::msghdr, level: libc::c_int, kind: lib
 pub(super) fn steer_by_source(socket: &impl AsFd, ipv6: bool, sockets: usize) -> io::Result<()> {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const ALU: u32 = libc::BPF_ALU;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "operation codes fit 16 bits; SKF_NET_OFF is a negative offset"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "operation codes fit 16 bits")]
     const fn step(code: u32, k: u32) -> libc::sock_filter {
         libc::sock_filter {
             code: code as u16,

@@ -57,15 +57,15 @@ impl Fault {
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Counters {
-    outcomes: Vec<AtomicU64>,
+    outcomes: [AtomicU64; Outcome::ALL.len()],
     faults: [AtomicU64; Fault::ALL.len()],
 }
 
 impl Counters {
     pub(super) fn new() -> Self {
         Self {
-            outcomes: Outcome::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
-            faults: Default::default(),
+            outcomes: [const { AtomicU64::new(0) }; Outcome::ALL.len()],
+            faults: [const { AtomicU64::new(0) }; Fault::ALL.len()],
         }
     }
 

@@ -1,6 +1,6 @@
 //! The loop of one worker: which socket next, and what becomes of a datagram.
 
-use std::{future::poll_fn, io, net::UdpSocket as StdSocket, sync::Arc, task::Poll};
+use std::{future::poll_fn, io, net::UdpSocket as StdSocket, sync::Arc, task::Poll, thread};
 
 use sipauth_common::config::Lane;
 use tokio::{
@@ -221,26 +221,13 @@ fn send_all(socket: &UdpSocket, replies: &mut Vec<Reply>, counters: &Counters) {
     replies.clear();
 }
 
-/// Cancels everything when a worker ends though nobody told it to.
-pub(super) struct EndsAll(Option<CancellationToken>);
-
-impl EndsAll {
-    pub(super) fn new(all: CancellationToken) -> Self {
-        Self(Some(all))
-    }
-
-    /// The worker came to its end; that is as it should be when it was told to.
-    pub(super) fn regular(&mut self, stop: &CancellationToken) {
-        if stop.is_cancelled() {
-            self.0 = None;
-        }
-    }
-}
+/// Cancels everything when a worker ends by a panic: its share of the sources would wait in vain.
+pub(super) struct EndsAll(pub(super) CancellationToken);
 
 impl Drop for EndsAll {
     fn drop(&mut self) {
-        if let Some(all) = &self.0 {
-            all.cancel();
+        if thread::panicking() {
+            self.0.cancel();
         }
     }
 }

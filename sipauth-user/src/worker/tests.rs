@@ -1,20 +1,21 @@
 //! Workers over real sockets, each test in a network namespace of its own.
 
 use std::{
-    fs,
-    net::{IpAddr, UdpSocket},
-    process::Command,
+    net::IpAddr,
     sync::{Mutex, mpsc},
     time::Duration,
 };
 
 use nix::{
     sched::{CloneFlags, unshare},
-    unistd::geteuid,
+    unistd::gettid,
 };
 use socket2::{Domain, Socket, Type};
 
-use super::*;
+use super::{
+    namespace::{WAIT, at, bound, in_namespace, ip},
+    *,
+};
 
 const SOFTSWITCH: [&str; 2] = ["203.0.113.1", "2001:db8::1"];
 const GATEWAY: [&str; 2] = ["198.51.100.7", "2001:db8:7::7"];
@@ -22,64 +23,10 @@ const PORTS: PuntPorts = PuntPorts {
     protected: 5060,
     punt: [5161, 5162, 5163],
 };
-const WAIT: Duration = Duration::from_secs(5);
-
-/// Runs `body` in a fresh namespace where the softswitch's addresses are local and `rp_filter` is strict. The documentation networks
-/// are local too, so that a test can be a gateway, but have no other route.
-pub(super) fn in_namespace(test: &str, body: impl FnOnce() + Send + 'static) {
-    if !geteuid().is_root() {
-        assert!(
-            std::env::var_os("SIPAUTH_REQUIRE_PRIVILEGES").is_none_or(|value| value != "1"),
-            "{test} needs root"
-        );
-        println!("SKIP {test}: needs root");
-        return;
-    }
-    let run = move || {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
-        for command in [
-            "link set lo up",
-            "address add 203.0.113.1/32 dev lo",
-            "address add 2001:db8::1/128 dev lo nodad",
-        ] {
-            ip(command);
-        }
-        for interface in ["all", "default", "lo"] {
-            fs::write(format!("/proc/sys/net/ipv4/conf/{interface}/rp_filter"), "1").expect("a sysctl");
-        }
-        body();
-    };
-    if let Err(panic) = thread::spawn(run).join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-/// A child of this thread is in its namespace.
-pub(super) fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status().expect("the command ip");
-    assert!(status.success(), "ip {arguments}");
-}
 
 fn gateways_are_local() {
     ip("route add local 198.51.100.0/24 dev lo");
     ip("-6 route add local 2001:db8::/32 dev lo");
-}
-
-pub(super) fn at(address: &str, port: u16) -> SocketAddr {
-    SocketAddr::new(address.parse().expect("an address"), port)
-}
-
-/// Bound to an address that need not be on an interface.
-pub(super) fn bound(address: SocketAddr) -> UdpSocket {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None).expect("a socket");
-    if address.is_ipv6() {
-        socket.set_freebind_v6(true).expect("an option");
-    } else {
-        socket.set_freebind_v4(true).expect("an option");
-    }
-    socket.bind(&address.into()).expect("bound");
-    socket.set_read_timeout(Some(WAIT)).expect("an option");
-    socket.into()
 }
 
 /// Calls a closure.
@@ -221,13 +168,52 @@ fn a_released_datagram_reaches_the_softswitch_after_its_flow() {
 }
 
 #[test]
+fn a_request_in_fragments_is_answered_whole() {
+    in_namespace("a_request_in_fragments_is_answered_whole", || {
+        ip("link add inside mtu 1500 type veth peer name outside mtu 1500");
+        let ((tell, thread), (moved, wait)) = (mpsc::channel(), mpsc::channel::<()>());
+        let gateway = thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
+            tell.send(gettid()).expect("a listener");
+            wait.recv_timeout(WAIT).expect("the interface");
+            for command in [
+                "address add 192.0.2.7/24 dev outside",
+                "address add 2001:db8:2::7/64 dev outside nodad",
+                "link set outside up",
+            ] {
+                ip(command);
+            }
+            for (from, to) in [("192.0.2.7", "192.0.2.1"), ("2001:db8:2::7", "2001:db8:2::1")] {
+                let socket = bound(at(from, 5062));
+                socket.send_to(&[b'x'; 4_500], at(to, PORTS.punt[1])).expect("sent");
+                let mut buffer = [0; 8_000];
+                assert_eq!(socket.recv_from(&mut buffer).expect("an answer"), (4_500, at(to, PORTS.punt[1])));
+            }
+        });
+        ip(&format!("link set outside netns {}", thread.recv_timeout(WAIT).expect("a thread")));
+        for command in [
+            "address add 192.0.2.1/24 dev inside",
+            "address add 2001:db8:2::1/64 dev inside nodad",
+            "link set inside up",
+        ] {
+            ip(command);
+        }
+        let (workers, _, _) = start(2, |_| |datagram: &[u8], _: &Arrival| reply(datagram.to_vec()));
+        moved.send(()).expect("a listener");
+        gateway.join().expect("no panic");
+        assert_eq!(authenticated(&workers), 2);
+        workers.stop().expect("a regular end");
+    });
+}
+
+#[test]
 fn a_source_has_one_worker_whatever_its_port() {
     in_namespace("a_source_has_one_worker_whatever_its_port", || {
         gateways_are_local();
         let (workers, _, _) = start(4, |index| {
             move |_: &[u8], _: &Arrival| reply(vec![u8::try_from(index).expect("few")])
         });
-        for family in 0..2 {
+        for (family, softswitch) in SOFTSWITCH.into_iter().enumerate() {
             let mut used = [0; 4];
             for host in 1..=64_u8 {
                 let address: IpAddr = match family {
@@ -238,7 +224,7 @@ fn a_source_has_one_worker_whatever_its_port() {
                     .map(|port| {
                         let socket = bound(SocketAddr::new(address, 6000 + port));
                         socket
-                            .send_to(b"x", at(SOFTSWITCH[family], PORTS.punt[usize::from(port) % 3]))
+                            .send_to(b"x", at(softswitch, PORTS.punt[usize::from(port) % 3]))
                             .expect("sent");
                         let mut buffer = [0; 8];
                         let (length, _) = socket.recv_from(&mut buffer).expect("an answer");
@@ -298,6 +284,22 @@ fn trusted_datagrams_go_first_and_no_lane_starves() {
             "denied at {denied}, last untrusted at {untrusted}"
         );
         workers.stop().expect("a regular end");
+    });
+}
+
+#[test]
+fn a_socket_has_room_for_a_burst() {
+    in_namespace("a_socket_has_room_for_a_burst", || {
+        let options = Options {
+            workers: NonZeroUsize::MIN,
+            ports: vec![PORTS],
+        };
+        let groups = socket::bind(&options).expect("sockets");
+        assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [6]);
+        for endpoint in groups.into_iter().flatten() {
+            // The kernel doubles what was asked for, for its own use.
+            assert_eq!(Socket::from(endpoint.socket).recv_buffer_size().expect("a size"), 8 << 20);
+        }
     });
 }
 

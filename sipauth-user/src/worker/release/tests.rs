@@ -5,12 +5,12 @@ use std::{fs, net::UdpSocket, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
-use crate::worker::tests::{at, bound, in_namespace, ip};
+use crate::worker::namespace::{at, bound, in_namespace, ip};
 
 const SOURCES: [&str; 2] = ["198.51.100.7", "2001:db8:7::7"];
 
 fn payload(size: usize) -> Vec<u8> {
-    (0..size).map(|at| (at % 251) as u8).collect()
+    (0..=250).cycle().take(size).collect()
 }
 
 fn arrives(releaser: &Releaser, listening: &UdpSocket, source: &str, size: usize) {
@@ -113,7 +113,7 @@ fn by_the_book(bytes: &[u8]) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    sum as u16
+    u16::try_from(sum).expect("folded")
 }
 
 proptest! {

@@ -1,0 +1,243 @@
+//! Whether a request proves a password (RFC 3261, 22.4; RFC 7616, 3.4.6).
+
+use std::net::SocketAddr;
+
+use subtle::ConstantTimeEq;
+
+use super::{
+    Account, Algorithm, Authenticator, Directory, Outcome, Qop, Source, Timestamp, UriMatch,
+    credentials::{Credentials, unescape},
+    digest::{Input, Protection, response},
+    nonce::Nonce,
+    replay::{Use, fingerprint},
+};
+use crate::sip::{Message, StartLine};
+
+/// Clocks are read in more than one place; so much may a nonce be ahead. Further ahead, the clock was stepped back.
+const AHEAD_MS: u64 = 5_000;
+
+/// The password was proven.
+pub(super) struct Proof {
+    pub(super) gateway: u32,
+    /// By a retransmission.
+    pub(super) again: bool,
+}
+
+/// Another challenge is due.
+pub(super) struct Refusal {
+    pub(super) outcome: Outcome,
+    /// The client may use the same password with the new nonce, without asking its user.
+    pub(super) stale: bool,
+}
+
+impl From<Outcome> for Refusal {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, stale: false }
+    }
+}
+
+impl Authenticator {
+    pub(super) fn verify<D: Directory + ?Sized>(
+        &mut self,
+        datagram: &[u8],
+        message: &Message<'_>,
+        from: SocketAddr,
+        source: Source<'_>,
+        directory: &D,
+        now: Timestamp,
+    ) -> Result<Proof, Refusal> {
+        let StartLine::Request { token: method, uri, .. } = message.start() else {
+            return Err(Outcome::BadCredentials.into());
+        };
+        let credentials = ours(message, source.realm, directory)?;
+        let (Some(username), Some(nonce_text), Some(digest_uri), Some(answer), false) = (
+            credentials.username,
+            credentials.nonce,
+            credentials.uri,
+            credentials.response,
+            credentials.malformed,
+        ) else {
+            return Err(Outcome::BadCredentials.into());
+        };
+        let algorithm = self.offered(credentials.algorithm).ok_or(Outcome::AlgorithmMismatch)?;
+        let (protection, count) = self.protection(&credentials, message.body())?;
+        if algorithm.is_session() && credentials.cnonce.is_none() || answer.len() != algorithm.hash().hex_len() {
+            return Err(Outcome::BadCredentials.into());
+        }
+        let nonce = self.mint.verify(nonce_text, from.ip()).ok_or(Outcome::BadNonce)?;
+        if !self.is_fresh(&nonce, now) {
+            return Err(Refusal {
+                outcome: Outcome::StaleNonce,
+                stale: true,
+            });
+        }
+        if !same_uri(&unescape(digest_uri), uri, self.settings.uri_match) {
+            return Err(Outcome::UriMismatch.into());
+        }
+
+        let username = unescape(username);
+        let (account, with_domain) = find(directory, &username);
+        // An unknown user takes the same way, so that time tells nothing.
+        let ha1 = account
+            .map_or(self.dummy.ha1(), |account| &account.ha1)
+            .get(algorithm.hash(), with_domain);
+        let cnonce = credentials.cnonce.unwrap_or_default();
+        let expected = response(
+            ha1,
+            &Input {
+                algorithm,
+                method,
+                uri: digest_uri,
+                nonce: nonce_text,
+                protection,
+                cnonce,
+            },
+        );
+        let right = bool::from(expected.as_bytes().ct_eq(&answer.to_ascii_lowercase()));
+        let Some(account) = account else {
+            return Err(Outcome::UnknownUser.into());
+        };
+        if credentials.realm.is_none_or(|realm| *unescape(realm) != *account.realm.as_bytes()) {
+            return Err(Outcome::RealmMismatch.into());
+        }
+        if !right {
+            return Err(Outcome::WrongPassword.into());
+        }
+        if !account.may_call_from(from.ip().to_canonical()) {
+            return Err(Outcome::WrongAddress.into());
+        }
+        let print = fingerprint(datagram, from);
+        match self
+            .replay
+            .commit(nonce.serial, nonce.issued, count, print, now, self.settings.nonce_lifetime)
+        {
+            Use::First => Ok(Proof {
+                gateway: account.gateway,
+                again: false,
+            }),
+            Use::Retransmission => Ok(Proof {
+                gateway: account.gateway,
+                again: true,
+            }),
+            // The hash was right, so the client knows the password: it may simply try again.
+            Use::Replay => Err(Refusal {
+                outcome: Outcome::Replayed,
+                stale: true,
+            }),
+        }
+    }
+
+    /// RFC 7616, 3.4: no algorithm means MD5. One that was not offered is never accepted: that would be a downgrade.
+    fn offered(&self, name: Option<&[u8]>) -> Option<Algorithm> {
+        let algorithm = name.map_or(Some(Algorithm::Md5), Algorithm::from_name)?;
+        let offered = &self.settings.algorithms;
+        (offered.contains(&algorithm) || offered.is_empty() && algorithm == Algorithm::Md5).then_some(algorithm)
+    }
+
+    /// The fields that belong to qop, and the nonce count; without qop a nonce is good for one request.
+    fn protection<'a>(&self, credentials: &Credentials<'a>, body: &'a [u8]) -> Result<(Option<Protection<'a>>, u32), Outcome> {
+        let offer = self.settings.qop;
+        let Some(qop) = credentials.qop else {
+            let accepted = offer == Qop::None || self.settings.accept_without_qop;
+            return if accepted { Ok((None, 1)) } else { Err(Outcome::QopMismatch) };
+        };
+        let body = if qop.eq_ignore_ascii_case(b"auth") && matches!(offer, Qop::Auth | Qop::Both) {
+            None
+        } else if qop.eq_ignore_ascii_case(b"auth-int") && matches!(offer, Qop::AuthInt | Qop::Both) {
+            Some(body)
+        } else {
+            return Err(Outcome::QopMismatch);
+        };
+        let (Some(nc), Some(_)) = (credentials.nc, credentials.cnonce) else {
+            return Err(Outcome::BadCredentials);
+        };
+        let count = count(nc).ok_or(Outcome::BadCredentials)?;
+        Ok((Some(Protection { qop, nc, body }), count))
+    }
+
+    fn is_fresh(&self, nonce: &Nonce, now: Timestamp) -> bool {
+        let lifetime = u64::try_from(self.settings.nonce_lifetime.as_millis()).unwrap_or(u64::MAX);
+        nonce.started == self.started
+            && nonce.worker == self.worker
+            && !self.replay.forgotten(nonce.serial)
+            && nonce.issued.0 <= now.0.saturating_add(AHEAD_MS)
+            && now.0.saturating_sub(nonce.issued.0) <= lifetime
+    }
+}
+
+/// Ours among the credentials: those with the realm that we challenge with, else those with the realm of the account that they name
+/// (sent unasked, before we could say which realm).
+fn ours<'a, D: Directory + ?Sized>(message: &Message<'a>, realm: &str, directory: &D) -> Result<Credentials<'a>, Outcome> {
+    let digests = || message.authorizations().filter_map(Credentials::parse);
+    let with_realm = |c: &Credentials<'a>| c.realm.is_some_and(|r| *unescape(r) == *realm.as_bytes());
+    let with_account = |c: &Credentials<'a>| {
+        let (Some(username), Some(realm)) = (c.username, c.realm) else {
+            return false;
+        };
+        find(directory, &unescape(username))
+            .0
+            .is_some_and(|account| *account.realm.as_bytes() == *unescape(realm))
+    };
+    if let Some(found) = digests().find(with_realm).or_else(|| digests().find(with_account)) {
+        return Ok(found);
+    }
+    match digests().next() {
+        Some(other) if other.malformed || other.realm.is_none() => Err(Outcome::BadCredentials),
+        Some(_) => Err(Outcome::RealmMismatch),
+        None => Err(Outcome::Challenged),
+    }
+}
+
+/// The account of a username, and whether its hashes are to be those for `username@realm`. A domain is cut off only if nobody has the
+/// full name. With another domain than the realm, the client is taken to have hashed the plain name: what it hashed otherwise, no
+/// stored hash can tell.
+fn find<'d, D: Directory + ?Sized>(directory: &'d D, username: &[u8]) -> (Option<&'d Account>, bool) {
+    if let Some(account) = directory.account(username) {
+        return (Some(account), false);
+    }
+    let Some(at) = memchr::memrchr(b'@', username) else {
+        return (None, false);
+    };
+    let account = directory.account(&username[..at]);
+    (
+        account,
+        account.is_some_and(|account| *account.realm.as_bytes() == username[at + 1..]),
+    )
+}
+
+/// RFC 7616, 3.4: eight hex digits; the first count is 1.
+fn count(nc: &[u8]) -> Option<u32> {
+    if nc.len() != 8 || !nc.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let count = u32::from_str_radix(std::str::from_utf8(nc).ok()?, 16).ok()?;
+    (count > 0).then_some(count)
+}
+
+fn same_uri(digest: &[u8], request: &[u8], how: UriMatch) -> bool {
+    match how {
+        UriMatch::Strict => digest == request,
+        UriMatch::IgnorePortAndParameters => digest == request || core_of(digest) == core_of(request),
+    }
+}
+
+/// A SIP URI as (scheme and user, host in lower case); anything else as it is.
+fn core_of(uri: &[u8]) -> (&[u8], Vec<u8>) {
+    let lower = uri.get(..5).map(<[u8]>::to_ascii_lowercase).unwrap_or_default();
+    if !lower.starts_with(b"sip:") && lower != b"sips:" {
+        return (uri, Vec::new());
+    }
+    // The user part may have semicolons and question marks of its own (RFC 3261, 25.1: `user-unreserved`), a host none of these.
+    let host_at = memchr::memrchr(b'@', uri)
+        .or_else(|| memchr::memchr(b':', uri))
+        .map_or(0, |at| at + 1);
+    let (user, rest) = uri.split_at(host_at);
+    let end = rest.iter().position(|b| matches!(b, b';' | b'?')).unwrap_or(rest.len());
+    let host = &rest[..end];
+    let host = if host.starts_with(b"[") {
+        memchr::memchr(b']', host).map_or(host, |at| &host[..=at])
+    } else {
+        memchr::memchr(b':', host).map_or(host, |at| &host[..at])
+    };
+    (user, host.to_ascii_lowercase())
+}

@@ -1,0 +1,281 @@
+//! Puts the programs on interfaces, atomically where ours are there already, and takes them off.
+
+use std::{fs, io, path::Path};
+
+use aya::programs::{
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, loaded_programs,
+    links::{FdLink, LinkError, PinnedLink},
+    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
+    xdp::XdpLink,
+};
+use aya::sys::SyscallError;
+use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached},
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use sipauth_common::abi;
+use tracing::{debug, info};
+
+use super::{DatapathError, Pins, pins::file};
+pub use crate::config::XdpMode;
+
+const INGRESS: &str = "ingress";
+const EGRESS: &str = "egress";
+/// What our filter is called among others of clsact; fixed, so that the next agent finds it.
+const CLSACT_PRIORITY: u16 = 50;
+const CLSACT_HANDLE: u32 = 1;
+
+/// What [`attach_ingress`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// There was nothing; the program is on the interface from now on.
+    Anew,
+    /// It took the place of an earlier agent's, without a packet in between.
+    Replaced,
+}
+
+/// How the egress program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EgressHook {
+    /// A link (kernel 6.6).
+    Tcx,
+    /// A classifier of the clsact qdisc.
+    Clsact,
+}
+
+impl EgressHook {
+    /// Name in output.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
+
+/// An XDP program that is on an interface.
+struct Present {
+    id: u32,
+    mode: XdpAttached,
+}
+
+/// Attaches the XDP program to `interface` and pins the link.
+///
+/// # Errors
+/// No such interface, a foreign program on it, or a driver that cannot.
+pub fn attach_ingress(program: &mut Xdp, interface: &str, mode: XdpMode, pins: &Pins) -> Result<Attached, DatapathError> {
+    let index = index(interface)?;
+    let present = present(index)?;
+    let pin = pins.link(interface, INGRESS);
+    match PinnedLink::from_pin(&pin) {
+        Ok(_) if present.as_ref().is_none_or(|p| p.mode != attached(mode)) => {
+            // The interface is gone or was made anew, or another mode is asked for, which cannot be changed in place.
+            info!(interface, mode = mode.label(), "attaching anew");
+            fs::remove_file(&pin).map_err(|source| file(&pin, source))?;
+        }
+        Ok(old) => {
+            let link: XdpLink = FdLink::from(old).try_into().map_err(|error: LinkError| broken(&pin, &error))?;
+            match program.attach_to_link(link) {
+                Ok(id) => {
+                    // The pin is still that link; ours is only a second handle.
+                    let taken = program.take_link(id).map_err(|source| attach_error(interface, source))?;
+                    let _: FdLink = taken.try_into().map_err(|error: LinkError| broken(&pin, &error))?;
+                    return Ok(Attached::Replaced);
+                }
+                Err(error) if errno(&error) == Some(libc::ENOLINK) => fs::remove_file(&pin).map_err(|source| file(&pin, source))?,
+                Err(source) => return Err(attach_error(interface, source)),
+            }
+        }
+        Err(LinkError::SyscallError(SyscallError { io_error, .. })) if io_error.kind() == io::ErrorKind::NotFound => {
+            if let Some(present) = present {
+                return Err(foreign(interface, &present));
+            }
+        }
+        Err(error) => return Err(broken(&pin, &error)),
+    }
+    let flag = match mode {
+        XdpMode::Native => aya::programs::XdpMode::Driver,
+        XdpMode::Generic => aya::programs::XdpMode::Skb,
+    };
+    let id = program.attach(interface, flag).map_err(|source| match errno(&source) {
+        Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE) if mode == XdpMode::Native => DatapathError::NoNative { interface: interface.to_owned(), source },
+        _ => attach_error(interface, source),
+    })?;
+    let link = program.take_link(id).map_err(|source| attach_error(interface, source))?;
+    let link: FdLink = link.try_into().map_err(|error: LinkError| broken(&pin, &error))?;
+    link.pin(&pin).map_err(|error| DatapathError::Link { path: pin, reason: error.to_string() })?;
+    Ok(Attached::Anew)
+}
+
+/// Attaches the egress program: by a link where the kernel has TCX, else as a classifier.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn attach_egress(program: &mut SchedClassifier, interface: &str, pins: &Pins) -> Result<EgressHook, DatapathError> {
+    let pin = pins.link(interface, EGRESS);
+    match PinnedLink::from_pin(&pin) {
+        Ok(old) => {
+            let link: SchedClassifierLink = FdLink::from(old).try_into().map_err(|error: LinkError| broken(&pin, &error))?;
+            match program.attach_to_link(link) {
+                Ok(id) => {
+                    let taken = program.take_link(id).map_err(|source| attach_error(interface, source))?;
+                    let _: FdLink = taken.try_into().map_err(|error: LinkError| broken(&pin, &error))?;
+                    return Ok(EgressHook::Tcx);
+                }
+                Err(error) if errno(&error) == Some(libc::ENOLINK) => fs::remove_file(&pin).map_err(|source| file(&pin, source))?,
+                Err(source) => return Err(attach_error(interface, source)),
+            }
+        }
+        Err(LinkError::SyscallError(SyscallError { io_error, .. })) if io_error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(broken(&pin, &error)),
+    }
+    match program.attach_with_options(interface, TcAttachType::Egress, TcAttachOptions::TcxOrder(LinkOrder::last())) {
+        Ok(id) => {
+            let link = program.take_link(id).map_err(|source| attach_error(interface, source))?;
+            let link: FdLink = link.try_into().map_err(|error: LinkError| broken(&pin, &error))?;
+            link.pin(&pin).map_err(|error| DatapathError::Link { path: pin, reason: error.to_string() })?;
+            Ok(EgressHook::Tcx)
+        }
+        Err(error) if errno(&error) == Some(libc::EINVAL) => {
+            debug!(interface, "no TCX on this kernel; clsact");
+            clsact(program, interface)?;
+            Ok(EgressHook::Clsact)
+        }
+        Err(source) => Err(attach_error(interface, source)),
+    }
+}
+
+/// The filter lives in the kernel and has no link to pin: forgotten here, it stays.
+fn clsact(program: &mut SchedClassifier, interface: &str) -> Result<(), DatapathError> {
+    match tc::qdisc_add_clsact(interface) {
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
+        Err(error) => return Err(attach_error(interface, error.into())),
+        Ok(()) => {}
+    }
+    let handle = TcHandle::from(CLSACT_HANDLE);
+    if let Ok(old) = SchedClassifierLink::attached(interface, TcAttachType::Egress, CLSACT_PRIORITY, handle, None)
+        && let Ok(id) = program.attach_to_link(old)
+    {
+        std::mem::forget(program.take_link(id).map_err(|source| attach_error(interface, source))?);
+        return Ok(());
+    }
+    let options = TcAttachOptions::Netlink(NlOptions { priority: CLSACT_PRIORITY, handle: TcHandle::from(CLSACT_HANDLE), classid: None });
+    let id = program.attach_with_options(interface, TcAttachType::Egress, options).map_err(|source| attach_error(interface, source))?;
+    std::mem::forget(program.take_link(id).map_err(|source| attach_error(interface, source))?);
+    Ok(())
+}
+
+/// Interfaces that have our XDP link pinned.
+#[must_use]
+pub fn interfaces(pins: &Pins) -> Vec<String> {
+    pins.linked(INGRESS)
+}
+
+/// Takes the programs off one interface, or off all, and then removes the maps too.
+///
+/// # Errors
+/// A pin that cannot be removed.
+pub fn detach(pins: &Pins, interface: Option<&str>) -> Result<(), DatapathError> {
+    let chosen = |name: &String| interface.is_none_or(|only| only == name);
+    for hook in [INGRESS, EGRESS] {
+        for name in pins.linked(hook).into_iter().filter(chosen) {
+            let pin = pins.link(&name, hook);
+            fs::remove_file(&pin).map_err(|source| file(&pin, source))?;
+            if hook == INGRESS {
+                // Where TCX is not known there is no pin for the way out. NotFound where there is no such filter either.
+                let _ = tc::qdisc_detach_program(&name, TcAttachType::Egress, abi::PROGRAM_EGRESS);
+            }
+        }
+    }
+    if interface.is_none() {
+        for name in abi::MAPS {
+            remove(&pins.map(name))?;
+        }
+        for dir in [pins.dir(), pins.root()] {
+            match fs::remove_dir(dir) {
+                // What else is in there is not ours.
+                Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => return Err(file(dir, error)),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), DatapathError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file(path, error)),
+        _ => Ok(()),
+    }
+}
+
+const fn attached(mode: XdpMode) -> XdpAttached {
+    match mode {
+        XdpMode::Native => XdpAttached::Driver,
+        XdpMode::Generic => XdpAttached::SocketBuffer,
+    }
+}
+
+fn errno(error: &ProgramError) -> Option<i32> {
+    match error {
+        ProgramError::SyscallError(SyscallError { io_error, .. }) => io_error.raw_os_error(),
+        _ => None,
+    }
+}
+
+fn attach_error(interface: &str, source: ProgramError) -> DatapathError {
+    DatapathError::Attach { interface: interface.to_owned(), source }
+}
+
+fn broken(pin: &Path, error: &LinkError) -> DatapathError {
+    DatapathError::Link { path: pin.to_owned(), reason: error.to_string() }
+}
+
+fn foreign(interface: &str, present: &Present) -> DatapathError {
+    let program = loaded_programs()
+        .flatten()
+        .find(|program| program.id() == present.id)
+        .and_then(|program| program.name_as_str().map(str::to_owned))
+        .unwrap_or_else(|| "without a name".to_owned());
+    DatapathError::Foreign { interface: interface.to_owned(), program, id: present.id }
+}
+
+/// By name in this network namespace; sysfs may show another one's.
+fn index(interface: &str) -> Result<u32, DatapathError> {
+    nix::net::if_::if_nametoindex(interface).map_err(|_| DatapathError::NoInterface(interface.to_owned()))
+}
+
+/// The XDP program on an interface, asked of the kernel by rtnetlink.
+fn present(index: u32) -> Result<Option<Present>, DatapathError> {
+    ask(index).map_err(|source| DatapathError::File { path: "rtnetlink".into(), source })
+}
+
+fn ask(index: u32) -> io::Result<Option<Present>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    let mut request = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(RouteNetlinkMessage::GetLink(link)));
+    request.header.flags = NLM_F_REQUEST;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let (answer, _) = socket.recv_from_full()?;
+    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
+    let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = answer.payload else { return Ok(None) };
+    let attributes = link.attributes.into_iter().filter_map(|attribute| if let LinkAttribute::Xdp(xdp) = attribute { Some(xdp) } else { None }).flatten();
+    let (mut id, mut mode) = (None, None);
+    for attribute in attributes {
+        match attribute {
+            LinkXdp::ProgId(program) => id = Some(program),
+            LinkXdp::Attached(as_what) => mode = Some(as_what),
+            _ => {}
+        }
+    }
+    Ok(id.zip(mode).filter(|(_, mode)| *mode != XdpAttached::None).map(|(id, mode)| Present { id, mode }))
+}

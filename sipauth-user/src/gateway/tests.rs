@@ -1,0 +1,186 @@
+use super::*;
+
+fn raw(mode: Mode, addresses: &[&str]) -> RawGateway {
+    RawGateway {
+        name: "gw".to_owned(),
+        mode,
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        ports: if mode == Mode::IpPort { vec![5060] } else { Vec::new() },
+        username: (mode == Mode::Password).then(|| "user".to_owned()),
+        realm: None,
+        password: (mode == Mode::Password).then(|| Secret::new("pass".to_owned())),
+        priority: 0,
+    }
+}
+
+fn check(raw: RawGateway) -> Result<Gateway, GatewayError> {
+    raw.validate("realm", |user, realm, password| {
+        Secret::new(format!("{user}:{realm}:{}", password.expose()))
+    })
+}
+
+fn refusal(raw: RawGateway) -> String {
+    let text = check(raw).expect_err("a refusal").to_string();
+    assert!(!text.contains('\n') && text.contains(';'), "one line with a remedy: {text}");
+    text
+}
+
+#[test]
+fn addresses_are_brought_to_one_form() {
+    let gateway = check(raw(
+        Mode::Ip,
+        &[
+            " 203.0.113.5",
+            "::ffff:203.0.113.5",
+            "203.0.113.5/32",
+            "::ffff:198.51.100.0/120",
+            "2001:db8::/48",
+        ],
+    ))
+    .expect("a gateway");
+    assert_eq!(
+        gateway.addresses_text().collect::<Vec<_>>(),
+        ["198.51.100.0/24", "203.0.113.5", "2001:db8::/48"]
+    );
+    assert!(gateway.has_source(IpAddr::from([198, 51, 100, 7])));
+    assert!(gateway.has_source("::ffff:198.51.100.7".parse().expect("an address")));
+    assert!(!gateway.has_source(IpAddr::from([198, 51, 101, 7])));
+}
+
+#[test]
+fn a_wrong_address_is_named_with_the_right_one() {
+    let text = refusal(raw(Mode::Ip, &["203.0.113.5/24"]));
+    assert!(
+        text.contains("203.0.113.0/24") && text.contains("203.0.113.5 for the one"),
+        "{text}"
+    );
+    for wrong in [
+        "",
+        "203.0.113",
+        "203.0.113.5/33",
+        "203.0.113.5:5060",
+        "example.org",
+        "2001:db8::/129",
+    ] {
+        assert!(
+            matches!(check(raw(Mode::Ip, &[wrong])), Err(GatewayError::Address { .. })),
+            "{wrong}"
+        );
+    }
+    for wrong in ["224.0.0.1", "239.0.0.0/8", "ff02::1", "0.0.0.0", "::", "255.255.255.255"] {
+        assert!(
+            matches!(check(raw(Mode::Ip, &[wrong])), Err(GatewayError::NotASource { .. })),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn each_mode_takes_what_it_looks_at_and_nothing_else() {
+    for mode in [Mode::Ip, Mode::IpPort, Mode::Peer] {
+        assert!(check(raw(mode, &["203.0.113.5"])).is_ok());
+        assert!(refusal(raw(mode, &[])).contains("--address"));
+        assert!(
+            refusal(RawGateway {
+                username: Some("x".to_owned()),
+                ..raw(mode, &["203.0.113.5"])
+            })
+            .contains("username")
+        );
+    }
+    assert!(
+        refusal(RawGateway {
+            ports: vec![1],
+            ..raw(Mode::Ip, &["203.0.113.5"])
+        })
+        .contains("--port")
+    );
+    assert!(
+        refusal(RawGateway {
+            ports: vec![],
+            ..raw(Mode::IpPort, &["203.0.113.5"])
+        })
+        .contains("--port")
+    );
+    assert!(
+        refusal(RawGateway {
+            ports: vec![5060, 0],
+            ..raw(Mode::IpPort, &["203.0.113.5"])
+        })
+        .contains("0 is not a port")
+    );
+    assert!(
+        refusal(RawGateway {
+            username: None,
+            ..raw(Mode::Password, &[])
+        })
+        .contains("--username")
+    );
+    assert!(
+        refusal(RawGateway {
+            password: None,
+            ..raw(Mode::Password, &[])
+        })
+        .contains("--password-stdin")
+    );
+    assert!(
+        refusal(RawGateway {
+            password: Some(Secret::default()),
+            ..raw(Mode::Password, &[])
+        })
+        .contains("--password-stdin")
+    );
+    assert!(
+        refusal(RawGateway {
+            username: Some("a:b".to_owned()),
+            ..raw(Mode::Password, &[])
+        })
+        .contains("username")
+    );
+    assert!(
+        refusal(RawGateway {
+            name: "a b".to_owned(),
+            ..raw(Mode::Ip, &["203.0.113.5"])
+        })
+        .contains("\"a b\"")
+    );
+    assert!(
+        refusal(RawGateway {
+            name: "a".repeat(65),
+            ..raw(Mode::Ip, &["203.0.113.5"])
+        })
+        .contains("1 to 64")
+    );
+}
+
+#[test]
+fn a_password_becomes_credentials_and_is_shown_nowhere() {
+    let given = raw(Mode::Password, &[]);
+    assert!(!format!("{given:?}").contains("pass\""), "{given:?}");
+    let gateway = check(given).expect("a gateway");
+    assert_eq!(gateway.credentials.as_ref().map(Secret::expose), Some("user:realm:pass"));
+    assert!(gateway.is_anywhere() && gateway.has_source(IpAddr::from([1, 2, 3, 4])));
+    assert!(!format!("{gateway:?}").contains(":pass"), "{gateway:?}");
+}
+
+#[test]
+fn names_and_usernames_belong_to_one_gateway() {
+    let one = check(raw(Mode::Password, &[])).expect("a gateway");
+    assert!(matches!(check_unique(&one, [&one]), Err(GatewayError::Exists { .. })));
+    let other = Gateway {
+        name: "other".to_owned(),
+        ..one.clone()
+    };
+    assert!(matches!(check_unique(&other, [&one]), Err(GatewayError::UsernameTaken { .. })));
+    let ip = |name: &str| Gateway {
+        name: name.to_owned(),
+        ..check(raw(Mode::Ip, &["203.0.113.5"])).expect("a gateway")
+    };
+    assert_eq!(check_unique(&ip("a"), [&ip("b"), &one]), Ok(()));
+}
+
+#[test]
+fn a_prefix_of_everything_is_allowed_with_a_warning() {
+    assert_eq!(check(raw(Mode::Ip, &["0.0.0.0/0"])).expect("a gateway").warnings().len(), 1);
+    assert!(check(raw(Mode::Ip, &["10.0.0.0/8"])).expect("a gateway").warnings().is_empty());
+}
