@@ -496,7 +496,8 @@ mod tests {
                 answered: 3,
                 failed: 2,
                 silent: 1,
-                rejected: 1
+                rejected: 1,
+                retransmissions: 2,
             }
         );
         Ok(())

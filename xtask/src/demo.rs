@@ -21,7 +21,7 @@ use verdict::Seen;
 ///
 /// # Errors
 /// When something cannot be built or started, and when one call ends otherwise than it should.
-pub fn run(keep: bool) -> anyhow::Result<()> {
+pub(crate) fn run(keep: bool) -> anyhow::Result<()> {
     ensure!(
         sipauth_tests::privilege::is_root(),
         "the demo makes network namespaces and loads BPF programs: run it as root"

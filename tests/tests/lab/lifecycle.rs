@@ -8,7 +8,7 @@ use sipauth_tests::lab::{Host, Lab};
 use sipauth_tests::peers::{Call, Uas, Via};
 use sipauth_tests::require_root;
 
-use crate::support::{PASSWORD, add, assert_admitted, assert_refused, digest, lab};
+use crate::support::{add, assert_admitted, assert_refused, digest, lab};
 
 /// Longer than the kernel program waits for a heartbeat.
 const HEARTBEAT_GONE: Duration = Duration::from_secs(6);
@@ -174,7 +174,7 @@ fn ten_thousand_gateways_are_enforced_soon() -> anyhow::Result<()> {
 
 /// 10,000 gateways of three modes in the store, as `gateway add` writes them.
 fn fill(state: &Path) -> anyhow::Result<()> {
-    use sipauth_user::gateway::{Mode, RawGateway, Secret};
+    use sipauth_user::gateway::{Mode, RawGateway};
     let gateways = (0..10_000_u32).map(|i| {
         let mode = [Mode::Ip, Mode::IpPort, Mode::Ip, Mode::Ip][i as usize % 4];
         let raw = RawGateway {
@@ -187,7 +187,7 @@ fn fill(state: &Path) -> anyhow::Result<()> {
             password: None,
             priority: 0,
         };
-        raw.validate("sipauth", |_, _, _| Secret::from(PASSWORD.to_owned()))
+        raw.validate("sipauth", |_, _, password| password.clone())
     });
     let gateways: Vec<_> = gateways.collect::<Result<_, _>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
