@@ -10,7 +10,7 @@ mod maps;
 mod pins;
 mod sys;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -33,7 +33,7 @@ pub struct Programs {
     ebpf: Ebpf,
     ingress: &'static str,
     /// Handles of the maps.
-    pub maps: Maps,
+    pub maps: Arc<Maps>,
 }
 
 /// Loads the object. With `pins`, maps that are pinned there are taken over, after a check that they are what this object
@@ -68,7 +68,7 @@ pub fn load_ingress(pins: Option<&Pins>, ingress: &'static str) -> Result<Progra
     let maps = Maps::of(&ebpf)?;
     xdp(&mut ebpf, ingress)?.load().map_err(|source| DatapathError::program(ingress, source))?;
     classifier(&mut ebpf)?.load().map_err(|source| DatapathError::program(abi::PROGRAM_EGRESS, source))?;
-    Ok(Programs { ebpf, ingress, maps })
+    Ok(Programs { ebpf, ingress, maps: Arc::new(maps) })
 }
 
 impl Programs {
