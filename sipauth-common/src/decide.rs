@@ -9,7 +9,7 @@ use crate::{
     flow::{Ban, Flow, FlowKey},
     policy::{FLAG_MORE_PORTS, Policy, PortKey, modes},
     reason::Reason,
-    sip::Class,
+    sip::{Class, Method},
 };
 
 /// IP protocol number of TCP.
@@ -228,6 +228,14 @@ fn password<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: 
         // TCP: only a connection that the softswitch itself opened is not the agent's.
         None => flow.is_some(),
         Some(Class::Request(method)) if method.is_initial() => false,
+        // It may answer the agent's own challenge, which the softswitch knows nothing of; the agent tells by the To tag.
+        Some(Class::Request(Method::Ack)) if flow.is_some() && config.agent_alive(maps.now()) => {
+            return Decision {
+                reason: Reason::FlowAck,
+                gateway: owner,
+                lane: Lane::Trusted,
+            };
+        }
         Some(_) => {
             if flow.is_none() && (may_be_peer || learned_peer(packet, maps, config)) {
                 return Decision::new(Reason::Peer, gateway);

@@ -89,6 +89,7 @@ reasons! {
     SourceRate        Drop "source_rate"         "more requests for the agent than one source may send",
     LaneRate          Drop "lane_rate"           "more requests for the agent than the budget of the lane",
     Challenge         Punt "challenge"           "a request that needs digest authentication",
+    FlowAck           Punt "flow_ack"            "an ACK from an authenticated source; the agent keeps those to its own challenges",
     PeerRequest       Punt "peer_request"        "a request from a routing gateway, which the agent must look into",
     ReplyMismatch     Punt "reply_port_mismatch" "source port does not match; the agent refuses with an answer",
     ReplyUnknown      Punt "reply_unknown_source" "unknown source; the agent refuses with an answer",

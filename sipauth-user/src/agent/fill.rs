@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The kernel program takes the agent for dead when its heartbeat is older.
-pub(super) const HEARTBEAT_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const HEARTBEAT_LIMIT: Duration = Duration::from_secs(3);
 /// Events per second and CPU: enough to see who knocks, too few to cost anything under a flood.
 const EVENT_RATE: u32 = 100;
 

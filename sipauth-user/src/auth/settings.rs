@@ -20,7 +20,7 @@ pub enum Qop {
 /// How the digest-uri is compared with the Request-URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UriMatch {
-    /// Byte by byte (RFC 3261, 22.4).
+    /// Byte by byte (RFC 3261, 22.4), or the server's own URI without a user, which is what SIPp and some gateways hash.
     Strict,
     /// Without port, parameters and headers: some equipment computes the digest over another form of the URI than it sends.
     IgnorePortAndParameters,

@@ -216,9 +216,23 @@ fn count(nc: &[u8]) -> Option<u32> {
 
 fn same_uri(digest: &[u8], request: &[u8], how: UriMatch) -> bool {
     match how {
-        UriMatch::Strict => digest == request,
+        UriMatch::Strict => digest == request || is_server_of(digest, request),
         UriMatch::IgnorePortAndParameters => digest == request || core_of(digest) == core_of(request),
     }
+}
+
+/// Whether `digest` names, without a user, just the host and port of `request`: SIPp and some gateways hash the server's URI
+/// whomever they call. It binds the answer to this server; whoever could change the called number under way could change
+/// the session description too, which `qop=auth` does not cover.
+fn is_server_of(digest: &[u8], request: &[u8]) -> bool {
+    let server = |uri: &[u8]| {
+        let rest = uri.strip_prefix(b"sip:").or_else(|| uri.strip_prefix(b"sips:"))?;
+        let host = memchr::memrchr(b'@', rest).map_or(rest, |at| &rest[at + 1..]);
+        let end = host.iter().position(|b| matches!(b, b';' | b'?')).unwrap_or(host.len());
+        let host = host[..end].to_ascii_lowercase();
+        Some(host.strip_suffix(b":5060").map_or(host.clone(), <[u8]>::to_vec))
+    };
+    memchr::memchr(b'@', digest).is_none() && server(digest).is_some_and(|named| Some(named) == server(request))
 }
 
 /// A SIP URI as (scheme and user, host in lower case); anything else as it is.
