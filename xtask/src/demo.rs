@@ -136,7 +136,7 @@ fn line(who: &str, mode: &str, transport: &str, what: &str, outcome: &str, says:
 
 fn table(rows: &[(Step, Outcome, Seen)]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header(["peer", "mode", "transport", "calls", "tried", "answered", "refused", "why"]);
     for (step, outcome, seen) in rows {
         table.add_row([

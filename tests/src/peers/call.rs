@@ -192,6 +192,8 @@ impl Call {
         ]);
         if let Some((user, password)) = &self.user {
             args.extend(["-au".into(), user.clone(), "-ap".into(), password.clone()]);
+            // SIPp's default is the address without the user, which is not the URI of the request.
+            args.extend(["-auth_uri".into(), format!("100@{}", SocketAddr::new(remote, SIP_PORT))]);
         }
         args.push(SocketAddr::new(remote, SIP_PORT).to_string());
         if self.kind == Kind::Outgoing || self.hold > Duration::from_secs(5) {
