@@ -1,4 +1,5 @@
 //! What the first bytes of a SIP datagram are. Bytes in, class out: the host tests it, the kernel program runs it.
+#![allow(clippy::cast_possible_truncation, reason = "words are cut down to the bytes that are compared")]
 
 /// Bytes that [`classify`] looks at; a shorter payload is padded with zeros.
 pub const WINDOW: usize = 16;

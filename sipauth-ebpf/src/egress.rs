@@ -23,7 +23,7 @@ const NEXT: i32 = -1;
 const REFRESH_NS: u64 = 1_000_000_000;
 
 #[inline(always)]
-pub fn run(ctx: &TcContext) -> i32 {
+pub(crate) fn run(ctx: &TcContext) -> i32 {
     // Nothing depends on the result: a packet that cannot be read is not ours.
     let _ = look(ctx);
     NEXT

@@ -20,10 +20,10 @@ use crate::{
 };
 
 #[inline(always)]
-pub fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
+pub(crate) fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     let (data, end) = (ctx.data(), ctx.data_end());
-    // SAFETY: the context is the one that the kernel called us with. The helper is there on every kernel that has `xdp.frags` (5.18).
     let len = if FRAGS {
+        // SAFETY: the context is the one that the kernel called us with. The helper is there on every kernel that has `xdp.frags` (5.18).
         unsafe { bpf_xdp_get_buff_len(ctx.ctx) as usize }
     } else {
         end - data

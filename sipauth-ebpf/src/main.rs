@@ -2,6 +2,10 @@
 //!
 //! On the way in a packet is read ([`parse`]), judged (`sipauth_common::decide`), counted, and passed, dropped or punted
 //! ([`ingress`]). On the way out the agent's answers get the protected port back, and peers are learned ([`egress`]).
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "the target has 64 bits, and bytes are cut out of words"
+)]
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -22,19 +26,19 @@ use aya_ebpf::{
 
 /// For drivers that hand over one linear buffer, and kernels before 5.18.
 #[xdp]
-pub fn sipauth_ingress(ctx: XdpContext) -> u32 {
+fn sipauth_ingress(ctx: XdpContext) -> u32 {
     ingress::run::<false>(&ctx)
 }
 
 /// For multi-buffer frames (jumbo MTU; kernel 5.18): the same, and it knows that a frame can be longer than its first buffer.
 #[xdp(frags)]
-pub fn sipauth_ingress_frags(ctx: XdpContext) -> u32 {
+fn sipauth_ingress_frags(ctx: XdpContext) -> u32 {
     ingress::run::<true>(&ctx)
 }
 
 /// On the way out; lets every packet go on to the next program.
 #[classifier]
-pub fn sipauth_egress(ctx: TcContext) -> i32 {
+fn sipauth_egress(ctx: TcContext) -> i32 {
     egress::run(&ctx)
 }
 

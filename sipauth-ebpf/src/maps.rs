@@ -22,62 +22,62 @@ use crate::parse::Parsed;
 
 /// Written by the agent. The heartbeat changes while programs read it: one aligned word, so it is read whole.
 #[btf_map]
-pub static CONFIG: Array<Config, 1> = Array::new();
+pub(crate) static CONFIG: Array<Config, 1> = Array::new();
 /// Written by the agent.
 #[btf_map]
-pub static PORT_ROLES: Array<PortRole, 65_536> = Array::new();
+pub(crate) static PORT_ROLES: Array<PortRole, 65_536> = Array::new();
 /// Written by the agent.
 #[btf_map]
-pub static HOSTS_V4: HashMap<u32, Policy, { abi::MAX_SOURCES as usize }> = HashMap::new();
+pub(crate) static HOSTS_V4: HashMap<u32, Policy, { abi::MAX_SOURCES as usize }> = HashMap::new();
 /// Written by the agent.
 #[btf_map]
-pub static HOSTS_V6: HashMap<Address, Policy, { abi::MAX_SOURCES as usize }> = HashMap::new();
+pub(crate) static HOSTS_V6: HashMap<Address, Policy, { abi::MAX_SOURCES as usize }> = HashMap::new();
 /// Written by the agent.
 #[btf_map]
-pub static NETS_V4: LpmTrie<u32, Policy, { abi::MAX_SOURCES as usize }> = LpmTrie::new();
+pub(crate) static NETS_V4: LpmTrie<u32, Policy, { abi::MAX_SOURCES as usize }> = LpmTrie::new();
 /// Written by the agent.
 #[btf_map]
-pub static NETS_V6: LpmTrie<Address, Policy, { abi::MAX_SOURCES as usize }> = LpmTrie::new();
+pub(crate) static NETS_V6: LpmTrie<Address, Policy, { abi::MAX_SOURCES as usize }> = LpmTrie::new();
 /// Written by the agent.
 #[btf_map]
-pub static PORTS: HashMap<PortKey, u32, { abi::MAX_PORTS as usize }> = HashMap::new();
+pub(crate) static PORTS: HashMap<PortKey, u32, { abi::MAX_PORTS as usize }> = HashMap::new();
 /// Written by the agent; `seen` also here, see [`Flow`]. The egress program adds connections that the softswitch opens.
 #[btf_map]
-pub static FLOWS: LruHashMap<FlowKey, Flow, { abi::MAX_FLOWS as usize }> = LruHashMap::new();
+pub(crate) static FLOWS: LruHashMap<FlowKey, Flow, { abi::MAX_FLOWS as usize }> = LruHashMap::new();
 /// Written by the egress program; the agent only removes.
 #[btf_map]
-pub static PEERS: LruHashMap<Address, u64, { abi::MAX_PEERS as usize }> = LruHashMap::new();
+pub(crate) static PEERS: LruHashMap<Address, u64, { abi::MAX_PEERS as usize }> = LruHashMap::new();
 /// Written by the agent.
 #[btf_map]
-pub static BANS: LruHashMap<Address, Ban, { abi::MAX_BANS as usize }> = LruHashMap::new();
+pub(crate) static BANS: LruHashMap<Address, Ban, { abi::MAX_BANS as usize }> = LruHashMap::new();
 /// Written by the ingress program, in place; a value is one CPU's own.
 #[btf_map]
-pub static PUNT_RATE: LruPerCpuHashMap<RateKey, Bucket, { abi::MAX_PUNT_RATE as usize }> = LruPerCpuHashMap::new();
+pub(crate) static PUNT_RATE: LruPerCpuHashMap<RateKey, Bucket, { abi::MAX_PUNT_RATE as usize }> = LruPerCpuHashMap::new();
 /// Likewise; the entry after the lanes is the budget of events.
 #[btf_map]
-pub static LANES: PerCpuArray<Bucket, { LANE_COUNT + 1 }> = PerCpuArray::new();
+pub(crate) static LANES: PerCpuArray<Bucket, { LANE_COUNT + 1 }> = PerCpuArray::new();
 /// Written by the ingress program with atomic additions; the agent zeroes an entry before its gateway exists.
 #[btf_map]
-pub static GATEWAY_STATS: Array<GatewayStats, { abi::MAX_GATEWAYS as usize }> = Array::new();
+pub(crate) static GATEWAY_STATS: Array<GatewayStats, { abi::MAX_GATEWAYS as usize }> = Array::new();
 /// Written by the ingress program.
 #[btf_map]
-pub static STATS: PerCpuArray<Count, { Reason::COUNT }> = PerCpuArray::new();
+pub(crate) static STATS: PerCpuArray<Count, { Reason::COUNT }> = PerCpuArray::new();
 /// Entries of [`sipauth_common::event::Event`], written by the ingress program, read by the agent. libbpf wants a value size of zero here.
 #[btf_map]
-pub static EVENTS: RingBuf<[u8; 0], { abi::EVENTS_BYTES as usize }> = RingBuf::new();
+pub(crate) static EVENTS: RingBuf<[u8; 0], { abi::EVENTS_BYTES as usize }> = RingBuf::new();
 
 /// Where [`crate::parse`] leaves what it read; of the program alone, not pinned.
 #[btf_map]
-pub static SCRATCH: PerCpuArray<Parsed, 1> = PerCpuArray::new();
+pub(crate) static SCRATCH: PerCpuArray<Parsed, 1> = PerCpuArray::new();
 
 /// The maps as [`Lookup`], with the time read at most once a packet.
-pub struct Maps {
+pub(crate) struct Maps {
     now: Cell<u64>,
 }
 
 impl Maps {
     #[inline(always)]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { now: Cell::new(0) }
     }
 }
@@ -103,9 +103,10 @@ impl Lookup for Maps {
 
     #[inline(always)]
     fn host(&self, address: &Address) -> Option<Policy> {
-        // SAFETY: the value is copied at once; a write by the agent meanwhile replaces the element, it does not change it.
         match address.v4() {
+            // SAFETY: the value is copied at once; a write by the agent meanwhile replaces the element, it does not change it.
             Some(word) => unsafe { HOSTS_V4.get(word) }.copied(),
+            // SAFETY: as above.
             None => unsafe { HOSTS_V6.get(address) }.copied(),
         }
     }

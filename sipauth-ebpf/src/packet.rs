@@ -11,15 +11,15 @@ const MAX_OFFSET: usize = 1_280;
 
 /// The first (for most: the only) buffer of a frame, between two addresses that the kernel vouches for.
 #[derive(Clone, Copy)]
-pub struct Packet {
+pub(crate) struct Packet {
     data: usize,
     end: usize,
     /// Bytes of the whole frame; more than the first buffer holds in multi-buffer frames.
-    pub len: usize,
+    pub(crate) len: usize,
 }
 
 /// Integers that any bytes are valid for, with their load instruction.
-pub trait Wire: Copy {
+pub(crate) trait Wire: Copy {
     /// Loads from a packet.
     ///
     /// # Safety
@@ -49,7 +49,7 @@ wire! {
 impl Packet {
     /// `data` and `end` as the context gives them; `len` of the whole frame.
     #[inline(always)]
-    pub const fn new(data: usize, end: usize, len: usize) -> Self {
+    pub(crate) const fn new(data: usize, end: usize, len: usize) -> Self {
         Self { data, end, len }
     }
 
@@ -68,7 +68,7 @@ impl Packet {
 
     /// An integer at `offset`, its bytes in memory as they are on the wire.
     #[inline(always)]
-    pub fn read<T: Wire>(&self, offset: usize) -> Option<T> {
+    pub(crate) fn read<T: Wire>(&self, offset: usize) -> Option<T> {
         let at = self.address(offset, size_of::<T>())?;
         // SAFETY: inside the packet, checked by `address`.
         Some(unsafe { T::load(at) })
@@ -76,13 +76,13 @@ impl Packet {
 
     /// A 16-bit number in network order at `offset`, as the host counts.
     #[inline(always)]
-    pub fn number(&self, offset: usize) -> Option<u16> {
+    pub(crate) fn number(&self, offset: usize) -> Option<u16> {
         self.read::<u16>(offset).map(u16::from_be)
     }
 
     /// Overwrites two bytes at `offset`; false where they are not in the first buffer.
     #[inline(always)]
-    pub fn write(&self, offset: usize, value: u16) -> bool {
+    pub(crate) fn write(&self, offset: usize, value: u16) -> bool {
         let Some(at) = self.address(offset, 2) else { return false };
         // SAFETY: inside the packet, checked by `address`; XDP packets are writable.
         unsafe { asm!("*(u16 *)({at} + 0) = {value}", at = in(reg) at, value = in(reg) u64::from(value), options(nostack)) };
@@ -92,7 +92,7 @@ impl Packet {
     /// Where the bytes at `offset` begin, and how many of the wanted ones are in the first buffer.
     /// For `bpf_probe_read_kernel`, which takes any address.
     #[inline(always)]
-    pub fn span(&self, offset: usize, wanted: usize) -> (usize, usize) {
+    pub(crate) fn span(&self, offset: usize, wanted: usize) -> (usize, usize) {
         let Some(at) = self.address(offset, 0) else { return (0, 0) };
         let there = self.end - at;
         (at, if wanted < there { wanted } else { there })

@@ -20,21 +20,21 @@ use crate::{maps::SCRATCH, packet::Packet};
 
 /// What was read of a frame.
 #[derive(Clone, Copy)]
-pub struct Parsed {
+pub(crate) struct Parsed {
     /// What the decision needs.
-    pub view: PacketView,
+    pub(crate) view: PacketView,
     /// Destination address.
-    pub destination: Address,
+    pub(crate) destination: Address,
     /// Offset of the transport header; 0 where there is none to speak of.
-    pub transport: usize,
+    pub(crate) transport: usize,
     /// Offset of the transport's payload.
-    pub payload: usize,
+    pub(crate) payload: usize,
     /// Bytes of payload in this frame.
-    pub payload_len: usize,
+    pub(crate) payload_len: usize,
 }
 
 /// The network layer: addresses, and what comes next.
-pub struct Network {
+pub(crate) struct Network {
     source: Address,
     destination: Address,
     next: Next,
@@ -80,7 +80,7 @@ const READ: u32 = u32::MAX;
 /// `ctx` is the context that the kernel called the program with.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn sipauth_read(ctx: *mut xdp_md, len: u32) -> u32 {
+pub(crate) unsafe extern "C" fn sipauth_read(ctx: *mut xdp_md, len: u32) -> u32 {
     // Read through the raw pointer, volatile: otherwise the compiler passes the two numbers instead of the context.
     // SAFETY: the caller's promise.
     let (data, end) = unsafe {
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn sipauth_read(ctx: *mut xdp_md, len: u32) -> u32 {
 
 /// Reads a frame from its Ethernet header on. The error is a header so broken that not even the ports are known.
 #[inline(always)]
-pub fn frame(ctx: *mut xdp_md, packet: &Packet) -> Result<&'static Parsed, Reason> {
+pub(crate) fn frame(ctx: *mut xdp_md, packet: &Packet) -> Result<&'static Parsed, Reason> {
     // SAFETY: the caller's context.
     let slot = unsafe { sipauth_read(ctx, packet.len as u32) };
     match SCRATCH.get(0) {

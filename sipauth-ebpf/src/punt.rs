@@ -6,7 +6,7 @@ use crate::{packet::Packet, parse::Parsed};
 
 /// Rewrites the destination port (given and taken in host order); false where the packet cannot be written, and must not pass.
 #[inline(always)]
-pub fn redirect(packet: &Packet, parsed: &Parsed, port: u16) -> bool {
+pub(crate) fn redirect(packet: &Packet, parsed: &Parsed, port: u16) -> bool {
     if port == 0 {
         return false;
     }

@@ -14,7 +14,7 @@ use crate::maps::{LANES, Maps, PUNT_RATE};
 /// The reason to drop a punt from `source` in `lane`, if a budget is used up. The source's own comes first, so that
 /// one source that sends too much takes nothing from the others.
 #[inline(always)]
-pub fn refuse(source: &Address, lane: Lane, maps: &Maps) -> Option<Reason> {
+pub(crate) fn refuse(source: &Address, lane: Lane, maps: &Maps) -> Option<Reason> {
     let config = maps.config()?;
     let (source_rate, lane_rate) = match lane {
         Lane::Trusted => (config.source_rate[0], config.lane_rate[0]),
@@ -49,7 +49,7 @@ pub fn refuse(source: &Address, lane: Lane, maps: &Maps) -> Option<Reason> {
 
 /// Whether an event may be sent.
 #[inline(always)]
-pub fn event(maps: &Maps) -> bool {
+pub(crate) fn event(maps: &Maps) -> bool {
     match maps.config() {
         Some(config) => take(LANE_COUNT as u32, maps.now(), config.event_rate),
         None => false,

@@ -18,7 +18,7 @@ use crate::{
 
 /// Moves the reason's counter and, where there is one, the gateway's.
 #[inline(always)]
-pub fn count(packet: &Packet, decision: &Decision) {
+pub(crate) fn count(packet: &Packet, decision: &Decision) {
     let bytes = packet.len as u64;
     if let Some(count) = STATS.get_ptr_mut(decision.reason.slot()) {
         // SAFETY: the value of this CPU; XDP programs do not interrupt each other on one CPU.
@@ -55,7 +55,7 @@ unsafe fn add(to: *mut u64, value: u64) {
 
 /// Sends an event of a refusal, as far as the budget of events goes.
 #[inline(always)]
-pub fn sample(packet: &Packet, parsed: &Parsed, decision: &Decision, maps: &Maps, monitored: bool) {
+pub(crate) fn sample(packet: &Packet, parsed: &Parsed, decision: &Decision, maps: &Maps, monitored: bool) {
     if !rate::event(maps) {
         return;
     }

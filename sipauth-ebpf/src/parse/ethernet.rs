@@ -3,15 +3,15 @@
 use crate::packet::Packet;
 
 /// EtherType of IPv4.
-pub const IPV4: u16 = 0x0800;
+pub(crate) const IPV4: u16 = 0x0800;
 /// EtherType of IPv6.
-pub const IPV6: u16 = 0x86dd;
+pub(crate) const IPV6: u16 = 0x86dd;
 const VLAN: u16 = 0x8100;
 const VLAN_SERVICE: u16 = 0x88a8;
 
 /// The EtherType behind the tags and the offset of what follows it; `None` for a frame that ends before.
 #[inline(always)]
-pub fn read(packet: &Packet) -> Option<(u16, usize)> {
+pub(crate) fn read(packet: &Packet) -> Option<(u16, usize)> {
     let mut offset = 14;
     let mut kind = packet.number(12)?;
     for _ in 0..2 {

@@ -13,7 +13,7 @@ const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 #[inline(always)]
-pub fn read(packet: &Packet, at: usize) -> Result<Network, Reason> {
+pub(crate) fn read(packet: &Packet, at: usize) -> Result<Network, Reason> {
     let words = [
         packet.read::<u32>(at),
         packet.read(at + 4),

@@ -21,7 +21,7 @@ const MAX_EXTENSIONS: usize = 8;
 const MAX_EXTENSION_BYTES: usize = 1_024;
 
 #[inline(always)]
-pub fn read(packet: &Packet, at: usize) -> Result<Network, Reason> {
+pub(crate) fn read(packet: &Packet, at: usize) -> Result<Network, Reason> {
     let (Some(first), Some(second)) = (packet.read::<u32>(at), packet.read::<u32>(at + 4)) else {
         return Err(Reason::Truncated);
     };

@@ -14,7 +14,7 @@ const ACK: u16 = 0x10;
 
 /// Reads the header of `protocol` at `at`, of which `len` bytes are in this IP packet.
 #[inline(always)]
-pub fn read(packet: &Packet, parsed: &mut Parsed, protocol: u8, at: usize, len: usize, first_fragment: bool) -> Result<(), Reason> {
+pub(crate) fn read(packet: &Packet, parsed: &mut Parsed, protocol: u8, at: usize, len: usize, first_fragment: bool) -> Result<(), Reason> {
     let (Some(source), Some(destination)) = (packet.number(at), packet.number(at + 2)) else {
         return Err(Reason::Truncated);
     };

@@ -173,7 +173,10 @@ impl Agent {
                     return;
                 }
             }
-            while follow {
+            if !follow {
+                return;
+            }
+            loop {
                 let record = tokio::select! {
                     () = sender.closed() => return,
                     record = followed.recv() => record,
