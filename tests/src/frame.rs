@@ -161,7 +161,24 @@ impl Frame {
                 6
             }
             6 => {
-                out.extend([0, 0, 0, 1, 0, 0, 0, 2, self.data_offset.unwrap_or(5) << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+                out.extend([
+                    0,
+                    0,
+                    0,
+                    1,
+                    0,
+                    0,
+                    0,
+                    2,
+                    self.data_offset.unwrap_or(5) << 4,
+                    self.flags,
+                    0xff,
+                    0xff,
+                    0,
+                    0,
+                    0,
+                    0,
+                ]);
                 16
             }
             _ => return self.payload.clone(),

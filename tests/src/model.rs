@@ -33,7 +33,15 @@ fn be16(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 fn other(source: Address, content: Content) -> Read {
-    Read { view: PacketView { source, source_port: 0, destination_port: 0, content }, transport: 0 }
+    Read {
+        view: PacketView {
+            source,
+            source_port: 0,
+            destination_port: 0,
+            content,
+        },
+        transport: 0,
+    }
 }
 
 /// Reads a frame from its Ethernet header on.
@@ -87,7 +95,9 @@ fn ipv6(ip: &[u8]) -> Result<Read, Reason> {
         return Err(Reason::BadIpHeader);
     }
     let source = Address::from_octets(source);
-    let packet = ip.get(..40 + usize::from(u16::from_be_bytes([header[4], header[5]]))).ok_or(Reason::Truncated)?;
+    let packet = ip
+        .get(..40 + usize::from(u16::from_be_bytes([header[4], header[5]])))
+        .ok_or(Reason::Truncated)?;
     let (mut next, mut at, mut count, mut first) = (header[6], 40, 0, false);
     while is_extension(next) {
         if count == MAX_EXTENSIONS {
@@ -127,15 +137,31 @@ fn is_extension(number: u8) -> bool {
 
 fn transport(source: Address, protocol: u8, packet: &[u8], at: usize, first_fragment: bool) -> Result<Read, Reason> {
     let segment = &packet[at..];
-    let (Some(source_port), Some(destination_port)) = (be16(segment, 0), be16(segment, 2)) else { return Err(Reason::Truncated) };
-    let content = if protocol == 17 { udp(segment, first_fragment)? } else { tcp(segment, first_fragment)? };
-    Ok(Read { view: PacketView { source, source_port, destination_port, content }, transport: at })
+    let (Some(source_port), Some(destination_port)) = (be16(segment, 0), be16(segment, 2)) else {
+        return Err(Reason::Truncated);
+    };
+    let content = if protocol == 17 {
+        udp(segment, first_fragment)?
+    } else {
+        tcp(segment, first_fragment)?
+    };
+    Ok(Read {
+        view: PacketView {
+            source,
+            source_port,
+            destination_port,
+            content,
+        },
+        transport: at,
+    })
 }
 
 fn udp(segment: &[u8], first_fragment: bool) -> Result<Content, Reason> {
     let payload = segment.get(8..).ok_or(Reason::Truncated)?;
     let length = usize::from(u16::from_be_bytes([segment[4], segment[5]]));
-    let Some(whole) = length.checked_sub(8) else { return Ok(Content::Malformed(Reason::BadUdpLength, 17)) };
+    let Some(whole) = length.checked_sub(8) else {
+        return Ok(Content::Malformed(Reason::BadUdpLength, 17));
+    };
     if whole > payload.len() && !first_fragment {
         return Ok(Content::Malformed(Reason::BadUdpLength, 17));
     }
@@ -150,13 +176,19 @@ fn udp(segment: &[u8], first_fragment: bool) -> Result<Content, Reason> {
 
 fn tcp(segment: &[u8], first_fragment: bool) -> Result<Content, Reason> {
     let Some(header) = segment.get(..20) else {
-        return if first_fragment { Ok(Content::Malformed(Reason::TinyFragment, 6)) } else { Err(Reason::Truncated) };
+        return if first_fragment {
+            Ok(Content::Malformed(Reason::TinyFragment, 6))
+        } else {
+            Err(Reason::Truncated)
+        };
     };
     let size = usize::from(header[12] >> 4) * 4;
     if size < 20 || size > segment.len() {
         return Ok(Content::Malformed(Reason::BadTcpHeader, 6));
     }
-    Ok(Content::Tcp { opens: header[13] & 0x12 == 0x02 })
+    Ok(Content::Tcp {
+        opens: header[13] & 0x12 == 0x02,
+    })
 }
 
 /// The maps.
@@ -195,7 +227,9 @@ impl Lookup for Tables {
     fn net(&self, address: &Address) -> Option<Policy> {
         // One trie a family: no IPv6 prefix contains an IPv4 address.
         let shortest = if address.v4().is_some() { 96 } else { 0 };
-        (shortest..=128).rev().find_map(|prefix| self.nets.get(&(address.network(prefix), prefix)).copied())
+        (shortest..=128)
+            .rev()
+            .find_map(|prefix| self.nets.get(&(address.network(prefix), prefix)).copied())
     }
     fn port(&self, key: &PortKey) -> Option<u32> {
         self.ports.get(key).copied()
@@ -232,7 +266,14 @@ pub struct Expected {
 pub fn expect<L: Lookup>(frame: &[u8], maps: &L) -> Expected {
     let (decision, read) = match read(frame) {
         Ok(read) => (decide(&read.view, maps), Some(read)),
-        Err(reason) => (Decision { reason, gateway: 0, lane: sipauth_common::config::Lane::Untrusted }, None),
+        Err(reason) => (
+            Decision {
+                reason,
+                gateway: 0,
+                lane: sipauth_common::config::Lane::Untrusted,
+            },
+            None,
+        ),
     };
     let monitor = maps.config().is_some_and(|config| config.layout != 0 && config.has(flags::MONITOR));
     let verdict = decision.reason.verdict();
@@ -244,5 +285,10 @@ pub fn expect<L: Lookup>(frame: &[u8], maps: &L) -> Expected {
         _ => None,
     };
     let passes = monitor || verdict == Verdict::Pass || rewritten.is_some();
-    Expected { passes, reason: decision.reason, gateway: decision.gateway, rewritten }
+    Expected {
+        passes,
+        reason: decision.reason,
+        gateway: decision.gateway,
+        rewritten,
+    }
 }
