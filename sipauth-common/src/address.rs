@@ -26,22 +26,38 @@ impl Address {
     #[inline(always)]
     #[must_use]
     pub const fn v4(&self) -> Option<u32> {
-        if self.0[0] == 0 && self.0[1] == 0 && self.0[2] == MAPPED { Some(self.0[3]) } else { None }
+        if self.0[0] == 0 && self.0[1] == 0 && self.0[2] == MAPPED {
+            Some(self.0[3])
+        } else {
+            None
+        }
     }
 
     /// The address with all but its first `prefix` bits (of 128) zero.
     #[inline(always)]
     #[must_use]
     pub const fn network(&self, prefix: u8) -> Self {
-        Self([mask(self.0[0], prefix, 0), mask(self.0[1], prefix, 32), mask(self.0[2], prefix, 64), mask(self.0[3], prefix, 96)])
+        Self([
+            mask(self.0[0], prefix, 0),
+            mask(self.0[1], prefix, 32),
+            mask(self.0[2], prefix, 64),
+            mask(self.0[3], prefix, 96),
+        ])
     }
 
     /// The 16 bytes, network order.
     #[inline(always)]
     #[must_use]
     pub const fn octets(&self) -> [u8; 16] {
-        let [a, b, c, d] = [self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes(), self.0[2].to_ne_bytes(), self.0[3].to_ne_bytes()];
-        [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]]
+        let [a, b, c, d] = [
+            self.0[0].to_ne_bytes(),
+            self.0[1].to_ne_bytes(),
+            self.0[2].to_ne_bytes(),
+            self.0[3].to_ne_bytes(),
+        ];
+        [
+            a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3],
+        ]
     }
 
     /// From 16 bytes in network order.
@@ -102,7 +118,8 @@ mod tests {
 
     #[test]
     fn a_network_has_its_host_bits_zero() {
-        let network = |text: &str, prefix| IpAddr::from(Address::from(text.parse::<IpAddr>().expect("an address")).network(prefix)).to_string();
+        let network =
+            |text: &str, prefix| IpAddr::from(Address::from(text.parse::<IpAddr>().expect("an address")).network(prefix)).to_string();
         assert_eq!(network("198.51.100.77", 96 + 24), "198.51.100.0");
         assert_eq!(network("198.51.100.77", 96 + 31), "198.51.100.76");
         assert_eq!(network("198.51.100.77", 128), "198.51.100.77");

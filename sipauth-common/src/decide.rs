@@ -98,7 +98,11 @@ pub struct Decision {
 impl Decision {
     #[inline(always)]
     const fn new(reason: Reason, gateway: u32) -> Self {
-        Self { reason, gateway, lane: Lane::Untrusted }
+        Self {
+            reason,
+            gateway,
+            lane: Lane::Untrusted,
+        }
     }
 }
 
@@ -121,7 +125,9 @@ pub fn decide<L: Lookup>(packet: &PacketView, maps: &L) -> Decision {
             }
         }
     }
-    let Some(config) = maps.config() else { return Decision::new(Reason::NotConfigured, 0) };
+    let Some(config) = maps.config() else {
+        return Decision::new(Reason::NotConfigured, 0);
+    };
     if config.layout == 0 {
         return Decision::new(Reason::NotConfigured, 0);
     }
@@ -173,7 +179,12 @@ fn port_owner<L: Lookup>(packet: &PacketView, maps: &L, policy: &Policy) -> Opti
     if policy.flags & FLAG_MORE_PORTS == 0 || packet.source_port == 0 {
         return None;
     }
-    maps.port(&PortKey { network: packet.source.network(policy.prefix), port: packet.source_port, prefix: policy.prefix, reserved: 0 })
+    maps.port(&PortKey {
+        network: packet.source.network(policy.prefix),
+        port: packet.source_port,
+        prefix: policy.prefix,
+        reserved: 0,
+    })
 }
 
 /// No gateway has the source address.
@@ -231,7 +242,15 @@ fn password<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: 
         Some(Class::Response | Class::KeepAlive) => Decision::new(Reason::NoFlow, gateway),
         _ => {
             let lane = if flow.is_some() { Lane::Trusted } else { Lane::Untrusted };
-            punt(maps, config, Decision { reason: Reason::Challenge, gateway: owner, lane })
+            punt(
+                maps,
+                config,
+                Decision {
+                    reason: Reason::Challenge,
+                    gateway: owner,
+                    lane,
+                },
+            )
         }
     }
 }
@@ -242,10 +261,26 @@ fn peer<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: u32,
     match class {
         Some(Class::Response | Class::KeepAlive) => Decision::new(Reason::Peer, gateway),
         Some(Class::Request(method)) if !method.is_initial() => Decision::new(Reason::Peer, gateway),
-        Some(Class::Request(_)) => punt(maps, config, Decision { reason: Reason::PeerRequest, gateway, lane: Lane::Untrusted }),
+        Some(Class::Request(_)) => punt(
+            maps,
+            config,
+            Decision {
+                reason: Reason::PeerRequest,
+                gateway,
+                lane: Lane::Untrusted,
+            },
+        ),
         None => match softswitch_connection(packet, maps, config) {
             Some(flow) => flow,
-            None => punt(maps, config, Decision { reason: Reason::PeerRequest, gateway, lane: Lane::Untrusted }),
+            None => punt(
+                maps,
+                config,
+                Decision {
+                    reason: Reason::PeerRequest,
+                    gateway,
+                    lane: Lane::Untrusted,
+                },
+            ),
         },
     }
 }
@@ -261,7 +296,12 @@ fn softswitch_connection<L: Lookup>(packet: &PacketView, maps: &L, config: &Conf
 
 #[inline(always)]
 fn live_flow<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> Option<Flow> {
-    let key = FlowKey { address: packet.source, port: packet.source_port, protocol: packet.content.protocol(), reserved: 0 };
+    let key = FlowKey {
+        address: packet.source,
+        port: packet.source_port,
+        protocol: packet.content.protocol(),
+        reserved: 0,
+    };
     match maps.flow(&key) {
         Some(flow) if flow.is_live(maps.now(), config.flow_idle_ns) => Some(flow),
         _ => None,
@@ -301,6 +341,14 @@ fn unauthorized<L: Lookup>(maps: &L, config: &Config, gateway: u32, silent: Reas
     if !config.has(flags::REPLY_UNAUTHORIZED) || !config.agent_alive(maps.now()) {
         return Decision::new(silent, gateway);
     }
-    let reason = if silent as u32 == Reason::PortMismatch as u32 { Reason::ReplyMismatch } else { Reason::ReplyUnknown };
-    Decision { reason, gateway, lane: Lane::Denied }
+    let reason = if silent as u32 == Reason::PortMismatch as u32 {
+        Reason::ReplyMismatch
+    } else {
+        Reason::ReplyUnknown
+    };
+    Decision {
+        reason,
+        gateway,
+        lane: Lane::Denied,
+    }
 }

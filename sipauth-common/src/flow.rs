@@ -58,6 +58,10 @@ impl Flow {
     #[inline(always)]
     #[must_use]
     pub const fn is_live(&self, now: u64, idle_ns: u64) -> bool {
-        if self.expires != u64::MAX { now < self.expires } else { now.saturating_sub(self.seen) < idle_ns }
+        if self.expires != u64::MAX {
+            now < self.expires
+        } else {
+            now.saturating_sub(self.seen) < idle_ns
+        }
     }
 }

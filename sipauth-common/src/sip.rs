@@ -86,7 +86,14 @@ impl Method {
     pub const fn is_initial(self) -> bool {
         match self {
             Self::Ack | Self::Bye | Self::Cancel | Self::Prack | Self::Update | Self::Info | Self::Notify => false,
-            Self::Invite | Self::Register | Self::Options | Self::Subscribe | Self::Message | Self::Refer | Self::Publish | Self::Unknown => true,
+            Self::Invite
+            | Self::Register
+            | Self::Options
+            | Self::Subscribe
+            | Self::Message
+            | Self::Refer
+            | Self::Publish
+            | Self::Unknown => true,
         }
     }
 }
@@ -120,7 +127,10 @@ impl Window {
         let mut head = [0; WINDOW];
         let n = if payload.len() < WINDOW { payload.len() } else { WINDOW };
         head[..n].copy_from_slice(&payload[..n]);
-        Self { low: pack(&head, 0, 8), high: pack(&head, 8, 8) }
+        Self {
+            low: pack(&head, 0, 8),
+            high: pack(&head, 8, 8),
+        }
     }
 
     /// Byte `i` of the first eight.
@@ -177,7 +187,11 @@ pub const fn classify(window: Window, len: usize) -> Class {
             // STUN: type 0x0001 (binding request), magic cookie 0x2112a442 at 4.
             let stun = window.low & 0xffff_ffff_0000_ffff == 0x42a4_1221_0000_0100 && len >= 20;
             let blank = blank(window.byte(1)) && blank(window.byte(2)) && blank(window.byte(3));
-            if stun || (len <= 4 && blank) { Class::KeepAlive } else { Class::Request(Method::Unknown) }
+            if stun || (len <= 4 && blank) {
+                Class::KeepAlive
+            } else {
+                Class::Request(Method::Unknown)
+            }
         }
         b'S' if window.low as u32 == pack(b"SIP/", 0, 4) as u32 => Class::Response,
         _ => Class::Request(method(window)),
@@ -225,10 +239,22 @@ mod tests {
     fn every_named_method_is_recognised_and_only_as_a_whole_word() {
         for method in Method::NAMED {
             let name = method.as_str();
-            assert_eq!(classify_payload(format!("{name} sip:a@b SIP/2.0").as_bytes()), Class::Request(method));
-            assert_eq!(classify_payload(format!("{name}X sip:a@b SIP/2.0").as_bytes()), Class::Request(Method::Unknown));
-            assert_eq!(classify_payload(format!("{} sip:a", name.to_lowercase()).as_bytes()), Class::Request(Method::Unknown));
-            assert_eq!(classify_payload(&name.as_bytes()[..name.len() - 1]), Class::Request(Method::Unknown));
+            assert_eq!(
+                classify_payload(format!("{name} sip:a@b SIP/2.0").as_bytes()),
+                Class::Request(method)
+            );
+            assert_eq!(
+                classify_payload(format!("{name}X sip:a@b SIP/2.0").as_bytes()),
+                Class::Request(Method::Unknown)
+            );
+            assert_eq!(
+                classify_payload(format!("{} sip:a", name.to_lowercase()).as_bytes()),
+                Class::Request(Method::Unknown)
+            );
+            assert_eq!(
+                classify_payload(&name.as_bytes()[..name.len() - 1]),
+                Class::Request(Method::Unknown)
+            );
             assert_eq!(classify_payload(name.as_bytes()), Class::Request(Method::Unknown));
         }
     }

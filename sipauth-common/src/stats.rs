@@ -43,7 +43,10 @@ impl RateKey {
     #[must_use]
     pub const fn new(source: &Address, lane: Lane) -> Self {
         let network = if source.v4().is_some() { *source } else { source.network(64) };
-        Self { network, lane: lane as u32 }
+        Self {
+            network,
+            lane: lane as u32,
+        }
     }
 }
 

@@ -70,7 +70,11 @@ fn network(ctx: &TcContext) -> Option<Outgoing> {
             let fragment = number(ctx, at + 6)?;
             let protocol = ctx.load::<u8>(at + 9).ok()?;
             let to = Address::from_v4(ctx.load::<u32>(at + 16).ok()?);
-            ours(protocol, fragment & 0x1fff == 0).then_some(Outgoing { to, protocol, transport: at + header })
+            ours(protocol, fragment & 0x1fff == 0).then_some(Outgoing {
+                to,
+                protocol,
+                transport: at + header,
+            })
         }
         0x86dd => {
             let to = Address([
@@ -101,9 +105,19 @@ const fn ours(protocol: u8, first_fragment: bool) -> bool {
 /// An answer of the agent: the gateway must see it come from where it sent to.
 #[inline(always)]
 fn answer(ctx: &TcContext, packet: &Outgoing, from: u16, role: PortRole) -> Option<()> {
-    let (at, flags) = if packet.protocol == UDP { (6, u64::from(BPF_F_MARK_MANGLED_0)) } else { (16, 0) };
+    let (at, flags) = if packet.protocol == UDP {
+        (6, u64::from(BPF_F_MARK_MANGLED_0))
+    } else {
+        (16, 0)
+    };
     // The checksum first: the helper needs the old value, and leaves a checksum alone that the device is still to compute.
-    ctx.l4_csum_replace(packet.transport + at, u64::from(from.to_be()), u64::from(role.protected.to_be()), flags | 2).ok()?;
+    ctx.l4_csum_replace(
+        packet.transport + at,
+        u64::from(from.to_be()),
+        u64::from(role.protected.to_be()),
+        flags | 2,
+    )
+    .ok()?;
     ctx.store(packet.transport, &role.protected.to_be(), 0).ok()
 }
 
@@ -117,8 +131,17 @@ fn learn(ctx: &TcContext, packet: &Outgoing, from_protected: bool, maps: &Maps) 
         }
         let len = usize::from(number(ctx, packet.transport + 4)?).checked_sub(8)?;
         // Too short for the window is too short for a request.
-        let (low, high) = (ctx.load::<u64>(packet.transport + 8).ok()?, ctx.load::<u64>(packet.transport + 16).ok()?);
-        if let Class::Request(_) = sip::classify(Window { low: u64::from_le(low), high: u64::from_le(high) }, len) {
+        let (low, high) = (
+            ctx.load::<u64>(packet.transport + 8).ok()?,
+            ctx.load::<u64>(packet.transport + 16).ok()?,
+        );
+        if let Class::Request(_) = sip::classify(
+            Window {
+                low: u64::from_le(low),
+                high: u64::from_le(high),
+            },
+            len,
+        ) {
             remember(&packet.to, maps);
         }
         return None;
@@ -129,8 +152,18 @@ fn learn(ctx: &TcContext, packet: &Outgoing, from_protected: bool, maps: &Maps) 
     }
     let port = number(ctx, packet.transport + 2)?;
     if from_protected {
-        let key = FlowKey { address: packet.to, port, protocol: TCP, reserved: 0 };
-        let flow = Flow { expires: u64::MAX, seen: maps.now(), gateway: 0, reserved: 0 };
+        let key = FlowKey {
+            address: packet.to,
+            port,
+            protocol: TCP,
+            reserved: 0,
+        };
+        let flow = Flow {
+            expires: u64::MAX,
+            seen: maps.now(),
+            gateway: 0,
+            reserved: 0,
+        };
         // A full map forgets its oldest; there is no other error that could be helped here.
         let _ = FLOWS.insert(key, flow, u64::from(BPF_ANY));
     }

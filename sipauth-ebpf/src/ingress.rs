@@ -23,7 +23,11 @@ use crate::{
 pub fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     let (data, end) = (ctx.data(), ctx.data_end());
     // SAFETY: the context is the one that the kernel called us with. The helper is there on every kernel that has `xdp.frags` (5.18).
-    let len = if FRAGS { unsafe { bpf_xdp_get_buff_len(ctx.ctx) as usize } } else { end - data };
+    let len = if FRAGS {
+        unsafe { bpf_xdp_get_buff_len(ctx.ctx) as usize }
+    } else {
+        end - data
+    };
     let packet = Packet::new(data, end, len);
     let maps = Maps::new();
     let (parsed, decision) = match parse::frame(ctx.ctx, &packet) {
@@ -31,7 +35,14 @@ pub fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
             let decision = budget(parsed, &maps, decide(&parsed.view, &maps));
             (Some(parsed), decision)
         }
-        Err(reason) => (None, Decision { reason, gateway: 0, lane: sipauth_common::config::Lane::Untrusted }),
+        Err(reason) => (
+            None,
+            Decision {
+                reason,
+                gateway: 0,
+                lane: sipauth_common::config::Lane::Untrusted,
+            },
+        ),
     };
     verdict::count(&packet, &decision);
     if decision.reason as u32 == Reason::NotProtected as u32 {
@@ -59,7 +70,15 @@ pub fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
                 return XDP_PASS;
             }
             match parsed {
-                Some(parsed) if punt::redirect(&packet, parsed, maps.port_role(parsed.view.destination_port).punt_port(decision.lane)) => XDP_PASS,
+                Some(parsed)
+                    if punt::redirect(
+                        &packet,
+                        parsed,
+                        maps.port_role(parsed.view.destination_port).punt_port(decision.lane),
+                    ) =>
+                {
+                    XDP_PASS
+                }
                 _ => XDP_DROP,
             }
         }
@@ -87,7 +106,12 @@ fn budget(parsed: &Parsed, maps: &Maps, decision: Decision) -> Decision {
 #[inline(always)]
 fn refresh(parsed: &Parsed, maps: &Maps) {
     let view = &parsed.view;
-    let key = FlowKey { address: view.source, port: view.source_port, protocol: view.content.protocol(), reserved: 0 };
+    let key = FlowKey {
+        address: view.source,
+        port: view.source_port,
+        protocol: view.content.protocol(),
+        reserved: 0,
+    };
     if let Some(flow) = FLOWS.get_ptr_mut(key) {
         // SAFETY: the map's element; one aligned store that any other writer may overtake, see `Flow`.
         unsafe { (*flow).seen = maps.now() };

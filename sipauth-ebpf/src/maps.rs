@@ -92,7 +92,12 @@ impl Lookup for Maps {
     fn port_role(&self, port: u16) -> PortRole {
         match PORT_ROLES.get(u32::from(port)) {
             Some(role) => *role,
-            None => PortRole { punt: [0; LANE_COUNT], protected: 0, flags: 0, reserved: [0; 3] },
+            None => PortRole {
+                punt: [0; LANE_COUNT],
+                protected: 0,
+                flags: 0,
+                reserved: [0; 3],
+            },
         }
     }
 

@@ -59,7 +59,12 @@ enum Next {
 
 /// What passes untouched.
 const OTHER: Parsed = Parsed {
-    view: PacketView { source: Address([0; 4]), source_port: 0, destination_port: 0, content: Content::Other },
+    view: PacketView {
+        source: Address([0; 4]),
+        source_port: 0,
+        destination_port: 0,
+        content: Content::Other,
+    },
     destination: Address([0; 4]),
     transport: 0,
     payload: 0,
@@ -78,8 +83,15 @@ const READ: u32 = u32::MAX;
 pub unsafe extern "C" fn sipauth_read(ctx: *mut xdp_md, len: u32) -> u32 {
     // Read through the raw pointer, volatile: otherwise the compiler passes the two numbers instead of the context.
     // SAFETY: the caller's promise.
-    let (data, end) = unsafe { ((&raw const (*ctx).data).read_volatile(), (&raw const (*ctx).data_end).read_volatile()) };
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return Reason::Truncated.slot() };
+    let (data, end) = unsafe {
+        (
+            (&raw const (*ctx).data).read_volatile(),
+            (&raw const (*ctx).data_end).read_volatile(),
+        )
+    };
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return Reason::Truncated.slot();
+    };
     match read(&Packet::new(data as usize, end as usize, len as usize)) {
         Ok(parsed) => {
             // SAFETY: this CPU's own element, which no one else uses while this packet is on its way.
@@ -125,11 +137,20 @@ fn read(packet: &Packet) -> Result<Parsed, Reason> {
 #[inline(always)]
 fn upper(packet: &Packet, network: Network) -> Result<Parsed, Reason> {
     let Network { source, destination, next } = network;
-    let mut parsed = Parsed { view: PacketView { source, ..OTHER.view }, destination, ..OTHER };
+    let mut parsed = Parsed {
+        view: PacketView { source, ..OTHER.view },
+        destination,
+        ..OTHER
+    };
     match next {
         Next::Other => {}
         Next::LaterFragment => parsed.view.content = Content::LaterFragment,
-        Next::Transport { protocol, offset, len, first_fragment } => transport::read(packet, &mut parsed, protocol, offset, len, first_fragment)?,
+        Next::Transport {
+            protocol,
+            offset,
+            len,
+            first_fragment,
+        } => transport::read(packet, &mut parsed, protocol, offset, len, first_fragment)?,
     }
     Ok(parsed)
 }

@@ -27,7 +27,10 @@ pub fn refuse(source: &Address, lane: Lane, maps: &Maps) -> Option<Reason> {
         // SAFETY: the value of this CPU; XDP programs do not interrupt each other on one CPU.
         Some(bucket) => unsafe { (*bucket).take(now, source_rate) },
         None => {
-            let mut bucket = Bucket { last_ns: 0, millitokens: 0 };
+            let mut bucket = Bucket {
+                last_ns: 0,
+                millitokens: 0,
+            };
             let granted = bucket.take(now, source_rate);
             // Where the map cannot take the source, the lane's budget is still there.
             let _ = PUNT_RATE.insert(key, bucket, u64::from(BPF_ANY));
@@ -37,7 +40,11 @@ pub fn refuse(source: &Address, lane: Lane, maps: &Maps) -> Option<Reason> {
     if !granted {
         return Some(Reason::SourceRate);
     }
-    if take(lane as u32, now, lane_rate) { None } else { Some(Reason::LaneRate) }
+    if take(lane as u32, now, lane_rate) {
+        None
+    } else {
+        Some(Reason::LaneRate)
+    }
 }
 
 /// Whether an event may be sent.

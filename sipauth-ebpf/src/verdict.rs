@@ -59,7 +59,9 @@ pub fn sample(packet: &Packet, parsed: &Parsed, decision: &Decision, maps: &Maps
     if !rate::event(maps) {
         return;
     }
-    let Some(mut entry) = EVENTS.reserve_untyped::<Event>(0) else { return };
+    let Some(mut entry) = EVENTS.reserve_untyped::<Event>(0) else {
+        return;
+    };
     let (at, there) = packet.span(parsed.payload, parsed.payload_len);
     let mut len = if there < EVENT_HEAD { there } else { EVENT_HEAD };
     // SAFETY: masks a register. In assembly, so that the compiler cannot prove it needless: the verifier needs the bound.

@@ -1,21 +1,188 @@
-//! Runs the agent.
+//! The agent: puts the parts together, fills the maps before it attaches, and leaves everything enforcing when it ends.
+//!
+//! The order of the start is what makes a restart invisible: maps are taken over and brought to the store's state by their
+//! difference, the sockets are there before the first packet is handed over, the program is replaced last.
 
-use std::path::Path;
+mod answers;
+mod directory;
+mod events;
+mod fill;
+mod flows;
+mod state;
 
-use crate::config::Settings;
+use std::{path::Path, sync::Arc, time::Duration};
 
-/// Runs until told to stop.
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::{directory::Punted, events::EventLog, state::Agent};
+use crate::{
+    auth::{self, NonceKeys, Timestamp},
+    compile::Snapshot,
+    config::Settings,
+    control,
+    datapath::{self, Events, Pins},
+    metrics,
+    store::Store,
+    worker::{Options, PuntPorts, Workers},
+};
+
+/// The kernel program takes the agent for dead after [`fill::HEARTBEAT_LIMIT`]; this is well below.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Runs until SIGTERM, SIGINT or `sipauth detach`. Enforcement goes on after the first two.
 ///
 /// # Errors
-/// Always, in this branch.
+/// Anything that keeps it from starting, and a worker that ended by itself.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    anyhow::bail!("this build cannot protect {}: it has no agent", settings.interfaces.join(", "))
+    let shutdown = CancellationToken::new();
+    let listener = control::bind(&settings.socket, settings.socket_group.as_deref())?;
+    let pins = Pins::open(&settings.bpffs)?;
+    let store = Store::open(&settings.state_dir).await?;
+    let snapshot = Snapshot::new(store.load_all().await?);
+    let keys = NonceKeys {
+        current: store.nonce_key().await?,
+        previous: None,
+    };
+
+    let mut programs = datapath::load(Some(&pins))?;
+    fill::sources(&programs.maps, snapshot.tables())?;
+    fill::ports(&programs.maps, &settings)?;
+    fill::flows(&programs.maps, &snapshot)?;
+    let gateways = snapshot.len();
+    let events = EventLog::new();
+    let agent = Arc::new(Agent::new(
+        settings,
+        pins,
+        store,
+        snapshot,
+        Arc::clone(&programs.maps),
+        events.clone(),
+        shutdown.clone(),
+    )?);
+    agent.beat()?;
+
+    let workers = start_workers(&agent, &keys, &shutdown)?;
+    agent.set_counts(workers.counts());
+    let metrics = match agent.settings().metrics {
+        Some(address) => Some(metrics::Server::bind(address).await?),
+        None => None,
+    };
+    let mut sampled = Events::open(agent.maps())?;
+    agent.attach(&mut programs)?;
+    agent.set_ready();
+    info!(gateways, "ready");
+
+    let tasks = tokio_util::task::TaskTracker::new();
+    tasks.spawn(control::serve(listener, Arc::clone(&agent), shutdown.clone()));
+    tasks.spawn(heartbeat(Arc::clone(&agent), shutdown.clone()));
+    let (log, names, stop) = (events, Arc::clone(&agent), shutdown.clone());
+    tasks.spawn(async move { log.collect(&mut sampled, &names, stop).await });
+    if let Some(server) = metrics {
+        info!(address = %server.address(), "serving metrics");
+        let (source, stop) = (Arc::clone(&agent), shutdown.clone());
+        tasks.spawn(async move {
+            if let Err(error) = server.run(source, stop).await {
+                error!(%error, "metrics ended");
+            }
+        });
+    }
+
+    wait(&shutdown).await?;
+    shutdown.cancel();
+    // From here on the kernel program decides alone; it should know at once, not when the heartbeat is late.
+    agent.say_goodbye();
+    let ended = tokio::task::spawn_blocking(move || workers.stop())
+        .await
+        .context("a worker could not be awaited")?;
+    tasks.close();
+    tasks.wait().await;
+    agent.close().await;
+    info!("stopped; what is attached goes on enforcing");
+    ended.map_err(Into::into)
 }
 
 /// Removes everything that is pinned under `bpffs`, without an agent; answers what was removed.
 ///
 /// # Errors
-/// Always, in this branch.
+/// A pin that cannot be removed.
 pub fn detach(bpffs: &Path) -> anyhow::Result<Vec<String>> {
-    anyhow::bail!("this build cannot detach from {}: it has no agent", bpffs.display())
+    let pins = Pins::at(bpffs);
+    let removed = removed(&pins);
+    datapath::detach(&pins, None)?;
+    Ok(removed)
+}
+
+/// What a detachment will have removed.
+fn removed(pins: &Pins) -> Vec<String> {
+    let mut removed: Vec<_> = datapath::interfaces(pins)
+        .into_iter()
+        .map(|name| format!("the programs on {name}"))
+        .collect();
+    if pins.dir().exists() {
+        removed.push(format!("the maps in {}", pins.dir().display()));
+    }
+    removed
+}
+
+fn start_workers(agent: &Arc<Agent>, keys: &NonceKeys, shutdown: &CancellationToken) -> anyhow::Result<Workers> {
+    let ports = agent
+        .settings()
+        .punt_ports()
+        .map(|(protected, punt)| PuntPorts { protected, punt })
+        .collect();
+    let authentication = Arc::new(auth::Settings {
+        nonce_lifetime: agent.settings().nonce_lifetime,
+        ..auth::Settings::default()
+    });
+    let (shared, keys, started) = (Arc::clone(agent), keys.clone(), unix_now());
+    let handler = move |index: usize| {
+        let number = u16::try_from(index).unwrap_or(u16::MAX);
+        Punted::new(
+            auth::Authenticator::new(Arc::clone(&authentication), &keys, number, started),
+            Arc::clone(&shared),
+        )
+    };
+    Ok(Workers::start(&Options::new(ports), shutdown, handler, Arc::clone(agent) as _)?)
+}
+
+async fn heartbeat(agent: Arc<Agent>, shutdown: CancellationToken) {
+    let mut beats = tokio::time::interval(HEARTBEAT);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = beats.tick() => {}
+        }
+        match agent.beat() {
+            Ok(()) => failing = false,
+            Err(error) if !failing => {
+                failing = true;
+                warn!(%error, "cannot tell the kernel program that the agent is alive; new calls that need it will be refused");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Until someone asks for the end.
+async fn wait(shutdown: &CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = shutdown.cancelled() => {}
+    }
+    Ok(())
+}
+
+/// Unix time; before 1970 counts as 1970.
+fn unix_now() -> Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

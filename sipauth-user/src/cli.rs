@@ -107,10 +107,22 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            complain(&chain(&error));
             if error.is::<No>() { ExitCode::from(1) } else { ExitCode::from(2) }
         }
     }
+}
+
+/// The error and its causes, without those that its text has already.
+fn chain(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .fold(String::new(), |text, cause| match text.as_str() {
+            "" => cause,
+            said if said.contains(&cause) => text,
+            _ => format!("{text}: {cause}"),
+        })
 }
 
 /// Help and version as they are; a wrong argument in one line.

@@ -10,7 +10,7 @@ mod maps;
 mod pins;
 mod sys;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -33,7 +33,7 @@ pub struct Programs {
     ebpf: Ebpf,
     ingress: &'static str,
     /// Handles of the maps.
-    pub maps: Maps,
+    pub maps: Arc<Maps>,
 }
 
 /// Loads the object. With `pins`, maps that are pinned there are taken over, after a check that they are what this object
@@ -44,7 +44,10 @@ pub struct Programs {
 pub fn load(pins: Option<&Pins>) -> Result<Programs, DatapathError> {
     // From 5.18 on drivers with multi-buffer frames take only programs that know of these.
     match load_ingress(pins, abi::PROGRAM_INGRESS_FRAGS) {
-        Err(DatapathError::Program { source: ProgramError::LoadError { io_error, .. }, .. }) if io_error.raw_os_error() == Some(libc::EINVAL) => {
+        Err(DatapathError::Program {
+            source: ProgramError::LoadError { io_error, .. },
+            ..
+        }) if io_error.raw_os_error() == Some(libc::EINVAL) => {
             debug!("no multi-buffer XDP on this kernel");
             load_ingress(pins, abi::PROGRAM_INGRESS)
         }
@@ -66,9 +69,17 @@ pub fn load_ingress(pins: Option<&Pins>, ingress: &'static str) -> Result<Progra
     }
     let mut ebpf = loader.load(OBJECT).map_err(DatapathError::Load)?;
     let maps = Maps::of(&ebpf)?;
-    xdp(&mut ebpf, ingress)?.load().map_err(|source| DatapathError::program(ingress, source))?;
-    classifier(&mut ebpf)?.load().map_err(|source| DatapathError::program(abi::PROGRAM_EGRESS, source))?;
-    Ok(Programs { ebpf, ingress, maps })
+    xdp(&mut ebpf, ingress)?
+        .load()
+        .map_err(|source| DatapathError::program(ingress, source))?;
+    classifier(&mut ebpf)?
+        .load()
+        .map_err(|source| DatapathError::program(abi::PROGRAM_EGRESS, source))?;
+    Ok(Programs {
+        ebpf,
+        ingress,
+        maps: Arc::new(maps),
+    })
 }
 
 impl Programs {
@@ -111,7 +122,9 @@ fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, DatapathError> {
 pub fn monotonic_ns() -> u64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     // The clock is always there (Linux 2.6) and never before its start.
-    now.map_or(0, |t| u64::try_from(t.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(t.tv_nsec()).unwrap_or(0))
+    now.map_or(0, |t| {
+        u64::try_from(t.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(t.tv_nsec()).unwrap_or(0)
+    })
 }
 
 /// The directory's default.

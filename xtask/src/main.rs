@@ -1,2 +1,67 @@
-//! x
-fn main(){}
+//! The project's tasks. A developer and CI run the same commands: `cargo xtask setup | build | demo | lint | test | test-vm`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod build;
+mod demo;
+mod lint;
+mod object;
+mod report;
+mod setup;
+mod shell;
+mod test;
+#[allow(dead_code, reason = "shared with sipauth-user/build.rs, which uses the rest")]
+mod toolchain;
+mod vm;
+
+/// Tasks of the sipauth project. Each sets up what it needs first.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Find what is missing to build, run and test sipauth, and install it
+    Setup,
+    /// Build the kernel program, the agent and the command line
+    Build {
+        /// Optimised, as it is deployed
+        #[arg(long)]
+        release: bool,
+    },
+    /// Show calls in every mode in a lab of network namespaces (needs root)
+    Demo {
+        /// Leave the lab up, and print commands to try
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Check formatting, lints and the built object
+    Lint,
+    /// Run the tests, cheapest ring first
+    Test(test::Options),
+    /// Run the kernel tests on the distribution's 6.1 kernel, in a virtual machine
+    TestVm(vm::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Setup => setup::run(),
+        Task::Build { release } => build::run(release),
+        Task::Demo { keep } => setup::ensure(setup::Purpose::Lab).and_then(|()| demo::run(keep)),
+        Task::Lint => lint::run(),
+        Task::Test(options) => test::run(&options),
+        Task::TestVm(options) => vm::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -14,8 +14,16 @@ const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 #[inline(always)]
 pub fn read(packet: &Packet, at: usize) -> Result<Network, Reason> {
-    let words = [packet.read::<u32>(at), packet.read(at + 4), packet.read(at + 8), packet.read(at + 12), packet.read(at + 16)];
-    let [Some(first), Some(second), Some(third), Some(source), Some(destination)] = words else { return Err(Reason::Truncated) };
+    let words = [
+        packet.read::<u32>(at),
+        packet.read(at + 4),
+        packet.read(at + 8),
+        packet.read(at + 12),
+        packet.read(at + 16),
+    ];
+    let [Some(first), Some(second), Some(third), Some(source), Some(destination)] = words else {
+        return Err(Reason::Truncated);
+    };
     let first = u32::from_be(first);
     let header = ((first >> 24) & 0xf) as usize * 4;
     let total = (first & 0xffff) as usize;
@@ -33,7 +41,16 @@ pub fn read(packet: &Packet, at: usize) -> Result<Network, Reason> {
     } else if fragment & FRAGMENT_OFFSET != 0 {
         Next::LaterFragment
     } else {
-        Next::Transport { protocol, offset: at + header, len: total - header, first_fragment: fragment & MORE_FRAGMENTS != 0 }
+        Next::Transport {
+            protocol,
+            offset: at + header,
+            len: total - header,
+            first_fragment: fragment & MORE_FRAGMENTS != 0,
+        }
     };
-    Ok(Network { source: Address::from_v4(source), destination: Address::from_v4(destination), next })
+    Ok(Network {
+        source: Address::from_v4(source),
+        destination: Address::from_v4(destination),
+        next,
+    })
 }

@@ -22,8 +22,12 @@ const MAX_EXTENSION_BYTES: usize = 1_024;
 
 #[inline(always)]
 pub fn read(packet: &Packet, at: usize) -> Result<Network, Reason> {
-    let (Some(first), Some(second)) = (packet.read::<u32>(at), packet.read::<u32>(at + 4)) else { return Err(Reason::Truncated) };
-    let (Some(source), Some(destination)) = (address(packet, at + 8), address(packet, at + 24)) else { return Err(Reason::Truncated) };
+    let (Some(first), Some(second)) = (packet.read::<u32>(at), packet.read::<u32>(at + 4)) else {
+        return Err(Reason::Truncated);
+    };
+    let (Some(source), Some(destination)) = (address(packet, at + 8), address(packet, at + 24)) else {
+        return Err(Reason::Truncated);
+    };
     if u32::from_be(first) >> 28 != 6 {
         return Err(Reason::BadIpHeader);
     }
@@ -42,7 +46,12 @@ pub fn read(packet: &Packet, at: usize) -> Result<Network, Reason> {
 
 #[inline(always)]
 fn address(packet: &Packet, at: usize) -> Option<Address> {
-    Some(Address([packet.read(at)?, packet.read(at + 4)?, packet.read(at + 8)?, packet.read(at + 12)?]))
+    Some(Address([
+        packet.read(at)?,
+        packet.read(at + 4)?,
+        packet.read(at + 8)?,
+        packet.read(at + 12)?,
+    ]))
 }
 
 /// Walks the chain of `len` bytes at `start`, up to a transport header.
@@ -53,7 +62,12 @@ fn extensions(packet: &Packet, first: u8, start: usize, len: usize) -> Result<Ne
     let mut first_fragment = false;
     for _ in 0..=MAX_EXTENSIONS {
         if protocol == UDP || protocol == TCP {
-            return Ok(Next::Transport { protocol, offset: start + skipped, len: len - skipped, first_fragment });
+            return Ok(Next::Transport {
+                protocol,
+                offset: start + skipped,
+                len: len - skipped,
+                first_fragment,
+            });
         }
         if !is_extension(protocol) {
             return Ok(Next::Other);
@@ -61,7 +75,9 @@ fn extensions(packet: &Packet, first: u8, start: usize, len: usize) -> Result<Ne
         if skipped + 8 > len {
             return Err(Reason::Truncated);
         }
-        let Some(word) = packet.read::<u32>(start + skipped) else { return Err(Reason::Truncated) };
+        let Some(word) = packet.read::<u32>(start + skipped) else {
+            return Err(Reason::Truncated);
+        };
         let word = u32::from_be(word);
         let follows = (word >> 24) as u8;
         let units = (word >> 16 & 0xff) as usize;

@@ -15,20 +15,28 @@ const ACK: u16 = 0x10;
 /// Reads the header of `protocol` at `at`, of which `len` bytes are in this IP packet.
 #[inline(always)]
 pub fn read(packet: &Packet, parsed: &mut Parsed, protocol: u8, at: usize, len: usize, first_fragment: bool) -> Result<(), Reason> {
-    let (Some(source), Some(destination)) = (packet.number(at), packet.number(at + 2)) else { return Err(Reason::Truncated) };
+    let (Some(source), Some(destination)) = (packet.number(at), packet.number(at + 2)) else {
+        return Err(Reason::Truncated);
+    };
     if len < 4 {
         return Err(Reason::Truncated);
     }
     parsed.view.source_port = source;
     parsed.view.destination_port = destination;
     parsed.transport = at;
-    parsed.view.content = if protocol == TCP { tcp(packet, parsed, at, len, first_fragment)? } else { udp(packet, parsed, at, len, first_fragment)? };
+    parsed.view.content = if protocol == TCP {
+        tcp(packet, parsed, at, len, first_fragment)?
+    } else {
+        udp(packet, parsed, at, len, first_fragment)?
+    };
     Ok(())
 }
 
 #[inline(always)]
 fn udp(packet: &Packet, parsed: &mut Parsed, at: usize, len: usize, first_fragment: bool) -> Result<Content, Reason> {
-    let Some(length) = packet.number(at + 4) else { return Err(Reason::Truncated) };
+    let Some(length) = packet.number(at + 4) else {
+        return Err(Reason::Truncated);
+    };
     if len < 8 {
         return Err(Reason::Truncated);
     }
@@ -67,7 +75,10 @@ fn head(packet: &Packet, at: usize, n: usize) -> Option<Window> {
             (u64::from(first) | (u64::from(last) >> (8 * (8 - n)) << 32), 0)
         }
         8 => (u64::from_le(packet.read::<u64>(at)?), 0),
-        9..WINDOW => (u64::from_le(packet.read::<u64>(at)?), u64::from_le(packet.read::<u64>(at + n - 8)?) >> (8 * (WINDOW - n))),
+        9..WINDOW => (
+            u64::from_le(packet.read::<u64>(at)?),
+            u64::from_le(packet.read::<u64>(at + n - 8)?) >> (8 * (WINDOW - n)),
+        ),
         _ => (u64::from_le(packet.read::<u64>(at)?), u64::from_le(packet.read::<u64>(at + 8)?)),
     };
     Some(Window { low, high })
@@ -76,14 +87,22 @@ fn head(packet: &Packet, at: usize, n: usize) -> Option<Window> {
 #[inline(always)]
 fn tcp(packet: &Packet, parsed: &mut Parsed, at: usize, len: usize, first_fragment: bool) -> Result<Content, Reason> {
     if len < 20 {
-        return if first_fragment { Ok(Content::Malformed(Reason::TinyFragment, TCP)) } else { Err(Reason::Truncated) };
+        return if first_fragment {
+            Ok(Content::Malformed(Reason::TinyFragment, TCP))
+        } else {
+            Err(Reason::Truncated)
+        };
     }
-    let Some(word) = packet.number(at + 12) else { return Err(Reason::Truncated) };
+    let Some(word) = packet.number(at + 12) else {
+        return Err(Reason::Truncated);
+    };
     let header = (word >> 12) as usize * 4;
     if header < 20 || header > len {
         return Ok(Content::Malformed(Reason::BadTcpHeader, TCP));
     }
     parsed.payload = at + header;
     parsed.payload_len = len - header;
-    Ok(Content::Tcp { opens: word & (SYN | ACK) == SYN })
+    Ok(Content::Tcp {
+        opens: word & (SYN | ACK) == SYN,
+    })
 }

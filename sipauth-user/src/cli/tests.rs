@@ -95,3 +95,10 @@ fn a_refusal_of_the_agent_keeps_its_exit_code() {
     assert!(understand(Response::no(&"no")).expect_err("no").is::<No>());
     assert!(!understand(Response::failed(&"no")).expect_err("failed").is::<No>());
 }
+
+#[test]
+fn a_cause_is_said_once() {
+    let missing = crate::config::load(std::path::Path::new("/nonexistent")).expect_err("no file");
+    assert_eq!(chain(&missing.into()).matches("os error 2").count(), 1);
+    assert_eq!(chain(&anyhow::anyhow!("cause").context("what")), "what: cause");
+}

@@ -3,8 +3,9 @@
 use std::{fs, io, path::Path};
 
 use aya::programs::{
-    LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, loaded_programs,
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp,
     links::{FdLink, LinkError, PinnedLink},
+    loaded_programs,
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
     xdp::XdpLink,
 };
@@ -101,12 +102,18 @@ pub fn attach_ingress(program: &mut Xdp, interface: &str, mode: XdpMode, pins: &
         XdpMode::Generic => aya::programs::XdpMode::Skb,
     };
     let id = program.attach(interface, flag).map_err(|source| match errno(&source) {
-        Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE) if mode == XdpMode::Native => DatapathError::NoNative { interface: interface.to_owned(), source },
+        Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE) if mode == XdpMode::Native => DatapathError::NoNative {
+            interface: interface.to_owned(),
+            source,
+        },
         _ => attach_error(interface, source),
     })?;
     let link = program.take_link(id).map_err(|source| attach_error(interface, source))?;
     let link: FdLink = link.try_into().map_err(|error: LinkError| broken(&pin, &error))?;
-    link.pin(&pin).map_err(|error| DatapathError::Link { path: pin, reason: error.to_string() })?;
+    link.pin(&pin).map_err(|error| DatapathError::Link {
+        path: pin,
+        reason: error.to_string(),
+    })?;
     Ok(Attached::Anew)
 }
 
@@ -136,7 +143,10 @@ pub fn attach_egress(program: &mut SchedClassifier, interface: &str, pins: &Pins
         Ok(id) => {
             let link = program.take_link(id).map_err(|source| attach_error(interface, source))?;
             let link: FdLink = link.try_into().map_err(|error: LinkError| broken(&pin, &error))?;
-            link.pin(&pin).map_err(|error| DatapathError::Link { path: pin, reason: error.to_string() })?;
+            link.pin(&pin).map_err(|error| DatapathError::Link {
+                path: pin,
+                reason: error.to_string(),
+            })?;
             Ok(EgressHook::Tcx)
         }
         Err(error) if errno(&error) == Some(libc::EINVAL) => {
@@ -162,8 +172,14 @@ fn clsact(program: &mut SchedClassifier, interface: &str) -> Result<(), Datapath
         std::mem::forget(program.take_link(id).map_err(|source| attach_error(interface, source))?);
         return Ok(());
     }
-    let options = TcAttachOptions::Netlink(NlOptions { priority: CLSACT_PRIORITY, handle: TcHandle::from(CLSACT_HANDLE), classid: None });
-    let id = program.attach_with_options(interface, TcAttachType::Egress, options).map_err(|source| attach_error(interface, source))?;
+    let options = TcAttachOptions::Netlink(NlOptions {
+        priority: CLSACT_PRIORITY,
+        handle: TcHandle::from(CLSACT_HANDLE),
+        classid: None,
+    });
+    let id = program
+        .attach_with_options(interface, TcAttachType::Egress, options)
+        .map_err(|source| attach_error(interface, source))?;
     std::mem::forget(program.take_link(id).map_err(|source| attach_error(interface, source))?);
     Ok(())
 }
@@ -197,7 +213,9 @@ pub fn detach(pins: &Pins, interface: Option<&str>) -> Result<(), DatapathError>
         for dir in [pins.dir(), pins.root()] {
             match fs::remove_dir(dir) {
                 // What else is in there is not ours.
-                Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => return Err(file(dir, error)),
+                Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                    return Err(file(dir, error));
+                }
                 _ => {}
             }
         }
@@ -227,11 +245,17 @@ fn errno(error: &ProgramError) -> Option<i32> {
 }
 
 fn attach_error(interface: &str, source: ProgramError) -> DatapathError {
-    DatapathError::Attach { interface: interface.to_owned(), source }
+    DatapathError::Attach {
+        interface: interface.to_owned(),
+        source,
+    }
 }
 
 fn broken(pin: &Path, error: &LinkError) -> DatapathError {
-    DatapathError::Link { path: pin.to_owned(), reason: error.to_string() }
+    DatapathError::Link {
+        path: pin.to_owned(),
+        reason: error.to_string(),
+    }
 }
 
 fn foreign(interface: &str, present: &Present) -> DatapathError {
@@ -240,7 +264,11 @@ fn foreign(interface: &str, present: &Present) -> DatapathError {
         .find(|program| program.id() == present.id)
         .and_then(|program| program.name_as_str().map(str::to_owned))
         .unwrap_or_else(|| "without a name".to_owned());
-    DatapathError::Foreign { interface: interface.to_owned(), program, id: present.id }
+    DatapathError::Foreign {
+        interface: interface.to_owned(),
+        program,
+        id: present.id,
+    }
 }
 
 /// By name in this network namespace; sysfs may show another one's.
@@ -250,7 +278,10 @@ fn index(interface: &str) -> Result<u32, DatapathError> {
 
 /// The XDP program on an interface, asked of the kernel by rtnetlink.
 fn present(index: u32) -> Result<Option<Present>, DatapathError> {
-    ask(index).map_err(|source| DatapathError::File { path: "rtnetlink".into(), source })
+    ask(index).map_err(|source| DatapathError::File {
+        path: "rtnetlink".into(),
+        source,
+    })
 }
 
 fn ask(index: u32) -> io::Result<Option<Present>> {
@@ -267,8 +298,14 @@ fn ask(index: u32) -> io::Result<Option<Present>> {
     socket.send(&bytes, 0)?;
     let (answer, _) = socket.recv_from_full()?;
     let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
-    let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = answer.payload else { return Ok(None) };
-    let attributes = link.attributes.into_iter().filter_map(|attribute| if let LinkAttribute::Xdp(xdp) = attribute { Some(xdp) } else { None }).flatten();
+    let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = answer.payload else {
+        return Ok(None);
+    };
+    let attributes = link
+        .attributes
+        .into_iter()
+        .filter_map(|attribute| if let LinkAttribute::Xdp(xdp) = attribute { Some(xdp) } else { None })
+        .flatten();
     let (mut id, mut mode) = (None, None);
     for attribute in attributes {
         match attribute {
@@ -277,5 +314,8 @@ fn ask(index: u32) -> io::Result<Option<Present>> {
             _ => {}
         }
     }
-    Ok(id.zip(mode).filter(|(_, mode)| *mode != XdpAttached::None).map(|(id, mode)| Present { id, mode }))
+    Ok(id
+        .zip(mode)
+        .filter(|(_, mode)| *mode != XdpAttached::None)
+        .map(|(id, mode)| Present { id, mode }))
 }

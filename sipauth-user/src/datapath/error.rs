@@ -26,7 +26,9 @@ pub enum DatapathError {
         source: ProgramError,
     },
     /// A pinned map of another shape.
-    #[error("{path} is pinned with {found}, this version expects {expected}; run `sipauth detach` with the version that pinned it, then start again")]
+    #[error(
+        "{path} is pinned with {found}, this version expects {expected}; run `sipauth detach` with the version that pinned it, then start again"
+    )]
     Layout {
         /// The pin.
         path: PathBuf,
@@ -36,7 +38,9 @@ pub enum DatapathError {
         expected: String,
     },
     /// Pins of another layout version.
-    #[error("{path} holds pins of layout {found}, this version has layout {expected}; run `sipauth detach` with the version that made them, then start again")]
+    #[error(
+        "{path} holds pins of layout {found}, this version has layout {expected}; run `sipauth detach` with the version that made them, then start again"
+    )]
     LayoutVersion {
         /// The directory of all pins.
         path: PathBuf,
@@ -46,7 +50,9 @@ pub enum DatapathError {
         expected: u32,
     },
     /// The pin directory is on another kind of file system.
-    #[error("{path} is not on a bpf file system; `mount -t bpf bpf /sys/fs/bpf`, and where this runs in a network namespace enter it with `nsenter --net=`, because `ip netns exec` hides the mount")]
+    #[error(
+        "{path} is not on a bpf file system; `mount -t bpf bpf /sys/fs/bpf`, and where this runs in a network namespace enter it with `nsenter --net=`, because `ip netns exec` hides the mount"
+    )]
     NotBpffs {
         /// The directory.
         path: PathBuf,
@@ -71,7 +77,9 @@ pub enum DatapathError {
     #[error("no interface {0} in this network namespace; `ip link` lists them")]
     NoInterface(String),
     /// Someone else's XDP program.
-    #[error("{interface} already has the XDP program {program} (id {id}); sipauth does not replace what is not its own: detach it with `ip link set dev {interface} xdp off` or its own tool")]
+    #[error(
+        "{interface} already has the XDP program {program} (id {id}); sipauth does not replace what is not its own: detach it with `ip link set dev {interface} xdp off` or its own tool"
+    )]
     Foreign {
         /// The interface.
         interface: String,
@@ -81,7 +89,9 @@ pub enum DatapathError {
         id: u32,
     },
     /// The driver has no native XDP.
-    #[error("the driver of {interface} does not take XDP in native mode ({source}); see the MTU and offload requirements, or run with --xdp-mode generic, which is slower")]
+    #[error(
+        "the driver of {interface} does not take XDP in native mode ({source}); see the MTU and offload requirements, or run with --xdp-mode generic, which is slower"
+    )]
     NoNative {
         /// The interface.
         interface: String,

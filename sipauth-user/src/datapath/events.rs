@@ -19,11 +19,16 @@ impl Events {
     /// # Errors
     /// The map cannot be mapped into memory.
     pub fn open(maps: &Maps) -> Result<Self, DatapathError> {
-        let failed = |source: io::Error| DatapathError::Map { map: abi::MAP_EVENTS, source };
+        let failed = |source: io::Error| DatapathError::Map {
+            map: abi::MAP_EVENTS,
+            source,
+        };
         let data = MapData::from_fd(maps.events()?).map_err(|error| failed(io::Error::other(error)))?;
         let map = Map::from_map_data(data).map_err(|error| failed(io::Error::other(error)))?;
         let ring = RingBuf::try_from(map).map_err(|error| failed(io::Error::other(error)))?;
-        Ok(Self { ring: AsyncFd::register(ring).map_err(|error| failed(error.into()))? })
+        // SAFETY: the ring owns its file descriptor for as long as it lives, and always answers with the same one.
+        let ring = unsafe { AsyncFd::register(ring) }.map_err(|error| failed(error.into()))?;
+        Ok(Self { ring })
     }
 
     /// Waits for events and appends what is there to `into`, at most `limit`.

@@ -38,7 +38,10 @@ impl Maps {
             let fd = data(map).ok_or(DatapathError::Object { name })?;
             fds.insert(name, fd.map_err(at(name))?);
         }
-        let cpus = aya::util::nr_cpus().map_err(|(_, source)| DatapathError::File { path: "/sys/devices/system/cpu/possible".into(), source })?;
+        let cpus = aya::util::nr_cpus().map_err(|(_, source)| DatapathError::File {
+            path: "/sys/devices/system/cpu/possible".into(),
+            source,
+        })?;
         Ok(Self { fds, cpus })
     }
 
@@ -198,7 +201,11 @@ impl Maps {
     pub fn hosts(&self) -> Result<Vec<(Address, Policy)>> {
         let v4: Vec<(u32, Policy)> = sys::entries(self.fd(abi::MAP_HOSTS_V4), abi::MAX_SOURCES).map_err(at(abi::MAP_HOSTS_V4))?;
         let v6: Vec<(Address, Policy)> = sys::entries(self.fd(abi::MAP_HOSTS_V6), abi::MAX_SOURCES).map_err(at(abi::MAP_HOSTS_V6))?;
-        Ok(v4.into_iter().map(|(word, policy)| (Address::from_v4(word), policy)).chain(v6).collect())
+        Ok(v4
+            .into_iter()
+            .map(|(word, policy)| (Address::from_v4(word), policy))
+            .chain(v6)
+            .collect())
     }
 
     /// All prefixes with their policies; the length as in [`Self::put_net`].
@@ -209,8 +216,12 @@ impl Maps {
         let v4: Vec<(Key<u32>, Policy)> = sys::entries(self.fd(abi::MAP_NETS_V4), abi::MAX_SOURCES).map_err(at(abi::MAP_NETS_V4))?;
         let v6: Vec<(Key<Address>, Policy)> = sys::entries(self.fd(abi::MAP_NETS_V6), abi::MAX_SOURCES).map_err(at(abi::MAP_NETS_V6))?;
         let short = |length: u32| u8::try_from(length).unwrap_or(128);
-        let v4 = v4.into_iter().map(|(key, policy)| (Address::from_v4(key.data()), short(96 + key.prefix_len()), policy));
-        Ok(v4.chain(v6.into_iter().map(|(key, policy)| (key.data(), short(key.prefix_len()), policy))).collect())
+        let v4 = v4
+            .into_iter()
+            .map(|(key, policy)| (Address::from_v4(key.data()), short(96 + key.prefix_len()), policy));
+        Ok(v4
+            .chain(v6.into_iter().map(|(key, policy)| (key.data(), short(key.prefix_len()), policy)))
+            .collect())
     }
 
     /// All further ports.

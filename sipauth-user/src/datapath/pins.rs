@@ -35,14 +35,21 @@ impl Pins {
         mount_bpffs(root)?;
         let pins = Self::at(root);
         pins.refuse_other_layouts()?;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&pins.dir).map_err(|source| file(&pins.dir, source))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&pins.dir)
+            .map_err(|source| file(&pins.dir, source))?;
         Ok(pins)
     }
 
     /// The same without looking whether anything is there.
     #[must_use]
     pub fn at(root: &Path) -> Self {
-        Self { root: root.to_owned(), dir: root.join(format!("v{}", abi::LAYOUT)) }
+        Self {
+            root: root.to_owned(),
+            dir: root.join(format!("v{}", abi::LAYOUT)),
+        }
     }
 
     /// The directory of this layout.
@@ -73,7 +80,10 @@ impl Pins {
     pub(super) fn linked(&self, hook: &str) -> Vec<String> {
         let prefix = format!("{hook}-");
         let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
-        entries.flatten().filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix(&prefix)?.replace("%2e", "."))).collect()
+        entries
+            .flatten()
+            .filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix(&prefix)?.replace("%2e", ".")))
+            .collect()
     }
 
     /// Other layouts have maps that this version would misread, and programs that go on enforcing what they say.
@@ -85,7 +95,11 @@ impl Pins {
                 && version != abi::LAYOUT.to_string()
                 && version.bytes().all(|b| b.is_ascii_digit())
             {
-                return Err(DatapathError::LayoutVersion { path: self.root.clone(), found: version.to_owned(), expected: abi::LAYOUT });
+                return Err(DatapathError::LayoutVersion {
+                    path: self.root.clone(),
+                    found: version.to_owned(),
+                    expected: abi::LAYOUT,
+                });
             }
         }
         Ok(())
@@ -100,11 +114,19 @@ impl Pins {
                 continue;
             }
             let declared = object.maps.get(name).ok_or(DatapathError::Object { name })?;
-            let pinned = MapInfo::from_pin(&path).map_err(|error| DatapathError::Link { path: path.clone(), reason: error.to_string() })?;
+            let pinned = MapInfo::from_pin(&path).map_err(|error| DatapathError::Link {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
             let shape = |kind: u32, key: u32, value: u32, entries: u32| format!("type {kind}, key {key}, value {value}, {entries} entries");
             let kind = pinned.map_type().map_or(0, |kind| kind as u32);
             let found = shape(kind, pinned.key_size(), pinned.value_size(), pinned.max_entries());
-            let expected = shape(declared.map_type(), declared.key_size(), declared.value_size(), declared.max_entries());
+            let expected = shape(
+                declared.map_type(),
+                declared.key_size(),
+                declared.value_size(),
+                declared.max_entries(),
+            );
             if found != expected {
                 return Err(DatapathError::Layout { path, found, expected });
             }
@@ -123,7 +145,8 @@ pub fn mount_bpffs(root: &Path) -> Result<(), DatapathError> {
         return Ok(());
     }
     if root.starts_with(BPFFS) && Path::new(BPFFS).exists() && !hidden_by_netns() {
-        mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(|errno| file(Path::new(BPFFS), errno.into()))?;
+        mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+            .map_err(|errno| file(Path::new(BPFFS), errno.into()))?;
         info!(path = BPFFS, "mounted the bpf file system");
         return Ok(());
     }
@@ -142,5 +165,8 @@ fn hidden_by_netns() -> bool {
 }
 
 pub(super) fn file(path: &Path, source: io::Error) -> DatapathError {
-    DatapathError::File { path: path.to_owned(), source }
+    DatapathError::File {
+        path: path.to_owned(),
+        source,
+    }
 }

@@ -51,7 +51,13 @@ unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<()> {
 }
 
 fn element<K, V>(map: &OwnedFd, key: &K, value: *const V, flags: u64) -> Element {
-    Element { map_fd: fd(map), pad: 0, key: std::ptr::from_ref(key) as u64, value: value as u64, flags }
+    Element {
+        map_fd: fd(map),
+        pad: 0,
+        key: std::ptr::from_ref(key) as u64,
+        value: value as u64,
+        flags,
+    }
 }
 
 fn fd(map: &OwnedFd) -> u32 {
@@ -109,7 +115,12 @@ fn batches<K: Pod, V: Pod>(map: &OwnedFd, max: u32) -> io::Result<Vec<(K, V)>> {
     // A batch must have room for the fullest bucket of a hash.
     let room = max.clamp(1, 4_096);
     // SAFETY: zeros are valid for `Pod`.
-    let (mut keys, mut values) = unsafe { (vec![std::mem::zeroed::<K>(); room as usize], vec![std::mem::zeroed::<V>(); room as usize]) };
+    let (mut keys, mut values) = unsafe {
+        (
+            vec![std::mem::zeroed::<K>(); room as usize],
+            vec![std::mem::zeroed::<V>(); room as usize],
+        )
+    };
     let mut token = [0u8; 64];
     let mut all = Vec::new();
     let mut first = true;
@@ -145,7 +156,13 @@ fn one_by_one<K: Pod, V: Pod>(map: &OwnedFd) -> io::Result<Vec<(K, V)>> {
     loop {
         let mut next = std::mem::MaybeUninit::<K>::zeroed();
         let at = key.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        let mut attr = Element { map_fd: fd(map), pad: 0, key: at as u64, value: next.as_mut_ptr() as u64, flags: 0 };
+        let mut attr = Element {
+            map_fd: fd(map),
+            pad: 0,
+            key: at as u64,
+            value: next.as_mut_ptr() as u64,
+            flags: 0,
+        };
         // SAFETY: both keys have the map's size; a null key asks for the first.
         match unsafe { bpf(NEXT_KEY, &mut attr) } {
             Ok(()) => {}

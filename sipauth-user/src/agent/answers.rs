@@ -1,0 +1,235 @@
+//! Answers to the command line, and numbers for Prometheus.
+
+use sipauth_common::{
+    abi,
+    address::Address,
+    config::flags,
+    decide::{Content, Lookup as _, PacketView, decide},
+    reason::{Reason, Verdict},
+    stats::Count,
+};
+use tokio::sync::{broadcast::error::RecvError, mpsc};
+
+use super::{removed, state::Agent};
+use crate::{
+    config::{self, XdpMode},
+    control::{
+        Caller, Counted, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, Handler, InterfaceStatus, ReasonCount, Reply, Request,
+        Response, StatsReport, StatusReport, Transport, parse_message,
+    },
+    datapath::{self, DatapathError},
+    metrics,
+};
+
+impl Handler for Agent {
+    async fn handle(&self, request: Request, caller: Caller) -> Reply {
+        tracing::debug!(uid = caller.uid, pid = caller.pid, "request");
+        match request {
+            Request::GatewayAdd { gateway } => self.add(gateway).await.into(),
+            Request::GatewayRemove { name } => self.remove(&name).await.into(),
+            Request::GatewayList => self.list().into(),
+            Request::GatewayShow { name } => self.show(&name).into(),
+            Request::Explain(request) => self.explain(&request).into(),
+            Request::Stats => self.stats().map_or_else(|error| Response::failed(&error), Response::Stats).into(),
+            Request::Status => Response::Status(self.status()).into(),
+            Request::Detach => self.detach().into(),
+            Request::Events { follow } => self.follow(follow),
+        }
+    }
+}
+
+impl Agent {
+    fn list(&self) -> Response {
+        let accounts = self.accounts();
+        Response::Gateways {
+            gateways: accounts
+                .snapshot
+                .sorted()
+                .into_iter()
+                .map(|(id, gateway)| GatewayInfo::new(id, gateway))
+                .collect(),
+        }
+    }
+
+    fn show(&self, name: &str) -> Response {
+        match self.accounts().snapshot.by_name(name) {
+            Some((id, gateway)) => Response::Gateway {
+                gateway: GatewayInfo::new(id, gateway),
+            },
+            None => crate::gateway::GatewayError::Unknown { gateway: name.to_owned() }.into(),
+        }
+    }
+
+    /// The decision of the kernel program, over the same maps.
+    fn explain(&self, request: &ExplainRequest) -> Response {
+        let Some(class) = parse_message(&request.message) else {
+            return Response::failed(&format!(
+                "{} is no SIP method; say INVITE, REGISTER and so on, `response` or `keep-alive`",
+                request.message
+            ));
+        };
+        let port = request
+            .destination_port
+            .or_else(|| self.settings().ports.first().copied())
+            .unwrap_or(5060);
+        let view = PacketView {
+            source: Address::from(request.source.to_canonical()),
+            source_port: request.source_port.unwrap_or(0),
+            destination_port: port,
+            content: match request.transport {
+                Transport::Udp => Content::Udp(class),
+                Transport::Tcp => Content::Tcp { opens: true },
+            },
+        };
+        let decision = decide(&view, self.maps());
+        let accounts = self.accounts();
+        let gateway = accounts.snapshot.gateway(decision.gateway);
+        let verdict = decision.reason.verdict();
+        Response::Explanation(Explanation {
+            verdict: verdict.label().to_owned(),
+            reason: decision.reason.label().to_owned(),
+            text: decision.reason.text().to_owned(),
+            gateway: gateway.map(|gateway| gateway.name.clone()),
+            mode: gateway.map(|gateway| gateway.mode),
+            lane: (verdict == Verdict::Punt).then(|| decision.lane.label().to_owned()),
+            monitor: self.maps().config().is_some_and(|config| config.has(flags::MONITOR)),
+        })
+    }
+
+    fn stats(&self) -> Result<StatsReport, DatapathError> {
+        let counts = self.maps().stats()?;
+        let mut report = StatsReport::default();
+        for reason in Reason::ALL {
+            let Count { packets, bytes } = counts[reason.slot() as usize];
+            report.reasons.insert(
+                reason.label().to_owned(),
+                ReasonCount {
+                    packets,
+                    bytes,
+                    verdict: reason.verdict().label().to_owned(),
+                },
+            );
+        }
+        for (id, gateway) in self.accounts().snapshot.iter() {
+            let [pass, drop, punt] = self
+                .maps()
+                .gateway_stats(id)?
+                .verdict
+                .map(|Count { packets, bytes }| Counted { packets, bytes });
+            report.gateways.insert(gateway.name.clone(), GatewayCounts { pass, drop, punt });
+        }
+        let outcomes = self.counts().map(crate::worker::Counts::outcomes).unwrap_or_default();
+        report.authentication = outcomes
+            .into_iter()
+            .map(|(outcome, count)| (outcome.label().to_owned(), count))
+            .collect();
+        Ok(report)
+    }
+
+    fn status(&self) -> StatusReport {
+        let settings = self.settings();
+        let accounts = self.accounts();
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            layout: abi::LAYOUT,
+            pid: std::process::id(),
+            uptime: self.began().elapsed().as_secs(),
+            interfaces: settings
+                .interfaces
+                .iter()
+                .map(|name| InterfaceStatus {
+                    name: name.clone(),
+                    xdp_mode: settings.xdp_mode.label().to_owned(),
+                })
+                .collect(),
+            ports: settings.ports.clone(),
+            default_policy: config::policy_label(accounts.default_policy).to_owned(),
+            monitor: settings.monitor,
+            fail_open: settings.fail_open,
+            gateways: accounts.snapshot.len(),
+            realm: settings.realm.clone(),
+        }
+    }
+
+    /// Takes everything down, and the agent with it: it has nothing left to serve.
+    fn detach(&self) -> Response {
+        let removed = removed(self.pins());
+        match datapath::detach(self.pins(), None) {
+            Ok(()) => {
+                tracing::info!("detached on request");
+                self.shutdown.cancel();
+                Response::Detached { removed }
+            }
+            Err(error) => Response::failed(&error),
+        }
+    }
+
+    fn follow(&self, follow: bool) -> Reply {
+        let (kept, mut followed) = self.events.subscribe();
+        let (sender, receiver) = mpsc::channel(64);
+        tokio::spawn(async move {
+            for record in kept {
+                if sender.send(Response::Event(record)).await.is_err() {
+                    return;
+                }
+            }
+            while follow {
+                let record = tokio::select! {
+                    () = sender.closed() => return,
+                    record = followed.recv() => record,
+                };
+                match record {
+                    Ok(record) => {
+                        if sender.send(Response::Event(record)).await.is_err() {
+                            return;
+                        }
+                    }
+                    // A slow follower misses some; they are samples anyway.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        });
+        Reply::Stream(receiver)
+    }
+}
+
+impl metrics::Source for Agent {
+    fn snapshot(&self) -> metrics::Snapshot {
+        let counts = self.maps().stats().unwrap_or([Count::default(); Reason::COUNT]);
+        metrics::Snapshot {
+            reasons: Reason::ALL.iter().map(|reason| (*reason, counts[reason.slot() as usize])).collect(),
+            gateways: self
+                .accounts()
+                .snapshot
+                .iter()
+                .map(|(id, gateway)| metrics::GatewayCount {
+                    name: gateway.name.clone(),
+                    verdict: self.maps().gateway_stats(id).unwrap_or_default().verdict,
+                })
+                .collect(),
+            authentication: self
+                .counts()
+                .map(|all| all.outcomes().into_iter().map(|(o, n)| (o.label(), n)).collect())
+                .unwrap_or_default(),
+            faults: self
+                .counts()
+                .map(|all| all.faults().into_iter().map(|(f, n)| (f.label(), n)).collect())
+                .unwrap_or_default(),
+            monitor: self.settings().monitor,
+            interfaces: self
+                .settings()
+                .interfaces
+                .iter()
+                .map(|name| metrics::Interface {
+                    name: name.clone(),
+                    native: self.settings().xdp_mode == XdpMode::Native,
+                })
+                .collect(),
+        }
+    }
+
+    fn ready(&self) -> bool {
+        self.is_ready()
+    }
+}

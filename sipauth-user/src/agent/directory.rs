@@ -1,0 +1,106 @@
+//! What the digest side looks up, and the handler that a worker owns.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use sipauth_common::{address::Address, config::DefaultPolicy, decide::Lookup as _, policy::modes};
+
+use super::{state::Agent, unix_now};
+use crate::{
+    auth::{Account, Action, Arrival, Authenticator, Directory, Ha1, Source},
+    compile::Snapshot,
+    datapath::{Maps, monotonic_ns},
+    worker::Handler,
+};
+
+/// One state of all gateways, as the digest side needs it. Replaced as a whole.
+pub(super) struct Accounts {
+    pub(super) snapshot: Snapshot,
+    by_username: HashMap<Vec<u8>, Account>,
+    /// What unknown sources get.
+    pub(super) default_policy: DefaultPolicy,
+}
+
+impl Accounts {
+    pub(super) fn new(snapshot: Snapshot, default_policy: DefaultPolicy) -> Self {
+        let mut by_username = HashMap::new();
+        for (id, gateway) in snapshot.iter() {
+            let (Some(username), Some(realm), Some(secret)) = (&gateway.username, &gateway.realm, &gateway.credentials) else {
+                continue;
+            };
+            match Ha1::from_text(secret.expose()) {
+                Ok(ha1) => {
+                    let account = Account {
+                        gateway: id,
+                        realm: realm.clone(),
+                        ha1,
+                        addresses: gateway.addresses.clone(),
+                    };
+                    by_username.insert(username.clone().into_bytes(), account);
+                }
+                Err(error) => tracing::error!(gateway = gateway.name, %error, "this gateway cannot call"),
+            }
+        }
+        Self {
+            snapshot,
+            by_username,
+            default_policy,
+        }
+    }
+}
+
+/// [`Accounts`] with the maps, for one datagram.
+struct View<'a> {
+    accounts: &'a Accounts,
+    maps: &'a Maps,
+    realm: &'a str,
+    peer_ttl_ns: u64,
+}
+
+impl Directory for View<'_> {
+    fn account(&self, username: &[u8]) -> Option<&Account> {
+        self.accounts.by_username.get(username)
+    }
+
+    fn source(&self, address: IpAddr) -> Source<'_> {
+        let policy = self.accounts.snapshot.policy(address);
+        let learned = || {
+            let seen = self.maps.peer(&Address::from(address.to_canonical()));
+            seen.is_some_and(|seen| monotonic_ns().saturating_sub(seen) < self.peer_ttl_ns)
+        };
+        let password = policy.map_or(self.accounts.default_policy == DefaultPolicy::Challenge, |policy| {
+            policy.has(modes::PASSWORD)
+        });
+        let realm = if password { self.accounts.snapshot.realm(address) } else { None };
+        Source {
+            peer: policy.is_some_and(|policy| policy.has(modes::PEER)) || learned(),
+            password,
+            realm: realm.unwrap_or(self.realm),
+        }
+    }
+}
+
+/// What a worker does with a datagram.
+pub(super) struct Punted {
+    authenticator: Authenticator,
+    agent: Arc<Agent>,
+}
+
+impl Punted {
+    pub(super) const fn new(authenticator: Authenticator, agent: Arc<Agent>) -> Self {
+        Self { authenticator, agent }
+    }
+}
+
+impl Handler for Punted {
+    fn handle(&mut self, datagram: &[u8], arrival: &Arrival) -> Action {
+        let accounts = self.agent.accounts();
+        let settings = self.agent.settings();
+        let view = View {
+            accounts: &accounts,
+            maps: self.agent.maps(),
+            realm: &settings.realm,
+            peer_ttl_ns: u64::try_from(settings.peer_ttl.as_nanos()).unwrap_or(u64::MAX),
+        };
+        self.authenticator.handle(datagram, arrival, &view, unix_now())
+    }
+}

@@ -1,0 +1,265 @@
+//! What the agent knows, and how it changes: store, maps and snapshot together or not at all.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Guard};
+use sipauth_common::config::{Config, DefaultPolicy};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{directory::Accounts, events::EventLog, fill, flows};
+use crate::{
+    auth::Ha1,
+    compile::{Snapshot, weakened},
+    config::Settings,
+    control::{GatewayInfo, Response},
+    datapath::{self, DatapathError, Maps, Pins, Programs, monotonic_ns},
+    gateway::{RawGateway, Secret, check_unique},
+    store::Store,
+    worker::Counts,
+};
+
+/// Shared by the control side, the workers and the metrics. Only [`Agent::add`] and [`Agent::remove`] change gateways, one at a time.
+pub(super) struct Agent {
+    settings: Settings,
+    pins: Pins,
+    store: tokio::sync::Mutex<Store>,
+    maps: Arc<Maps>,
+    config: std::sync::Mutex<Config>,
+    accounts: ArcSwap<Accounts>,
+    counts: OnceLock<Counts>,
+    ready: AtomicBool,
+    began: Instant,
+    pub(super) events: EventLog,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Agent {
+    pub(super) fn new(
+        settings: Settings,
+        pins: Pins,
+        store: Store,
+        snapshot: Snapshot,
+        maps: Arc<Maps>,
+        events: EventLog,
+        shutdown: CancellationToken,
+    ) -> Result<Self, DatapathError> {
+        let anywhere = snapshot.tables().anywhere;
+        let config = fill::config(&settings, anywhere);
+        let accounts = Accounts::new(snapshot, settings.policy_in_force(anywhere));
+        Ok(Self {
+            settings,
+            pins,
+            store: tokio::sync::Mutex::new(store),
+            maps,
+            config: std::sync::Mutex::new(config),
+            accounts: ArcSwap::from_pointee(accounts),
+            counts: OnceLock::new(),
+            ready: AtomicBool::new(false),
+            began: Instant::now(),
+            events,
+            shutdown,
+        })
+    }
+
+    pub(super) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(super) fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    pub(super) const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    pub(super) fn accounts(&self) -> Guard<Arc<Accounts>> {
+        self.accounts.load()
+    }
+
+    pub(super) fn set_counts(&self, counts: Counts) {
+        // Set once, at the start.
+        let _ = self.counts.set(counts);
+    }
+
+    pub(super) fn counts(&self) -> Option<&Counts> {
+        self.counts.get()
+    }
+
+    pub(super) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    pub(super) const fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Name of a gateway by its id.
+    pub(super) fn name_of(&self, gateway: u32) -> Option<String> {
+        self.accounts().snapshot.gateway(gateway).map(|gateway| gateway.name.clone())
+    }
+
+    /// Puts the programs on every interface, and off those that an earlier agent protected and this one does not.
+    pub(super) fn attach(&self, programs: &mut Programs) -> Result<(), DatapathError> {
+        for interface in &self.settings.interfaces {
+            // The way out first: the agent's answers must find it.
+            let egress = datapath::attach_egress(programs.egress()?, interface, &self.pins)?;
+            let ingress = datapath::attach_ingress(programs.ingress()?, interface, self.settings.xdp_mode, &self.pins)?;
+            info!(
+                interface,
+                mode = self.settings.xdp_mode.label(),
+                egress = egress.label(),
+                ?ingress,
+                "attached"
+            );
+        }
+        for interface in datapath::interfaces(&self.pins) {
+            if !self.settings.interfaces.contains(&interface) {
+                warn!(interface, "detached: not among the interfaces any more");
+                datapath::detach(&self.pins, Some(&interface))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the kernel program that the agent is alive.
+    pub(super) fn beat(&self) -> Result<(), DatapathError> {
+        self.write_config(|config| config.heartbeat_ns = monotonic_ns())
+    }
+
+    /// Tells the kernel program that the agent ends.
+    pub(super) fn say_goodbye(&self) {
+        if let Err(error) = self.write_config(|config| config.heartbeat_ns = 0) {
+            warn!(%error, "cannot tell the kernel program that the agent ends; it will notice within seconds");
+        }
+    }
+
+    fn write_config(&self, change: impl FnOnce(&mut Config)) -> Result<(), DatapathError> {
+        let mut config = self.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut wanted = *config;
+        change(&mut wanted);
+        self.maps.set_config(&wanted)?;
+        *config = wanted;
+        Ok(())
+    }
+
+    pub(super) async fn close(&self) {
+        self.store.lock().await.close().await;
+    }
+
+    /// Adds a gateway: enforced and stored when this returns, or neither.
+    pub(super) async fn add(&self, raw: RawGateway) -> Response {
+        let secret =
+            |username: &str, realm: &str, password: &Secret| Secret::new(Ha1::derive(username, realm, password.expose()).to_text());
+        let gateway = match raw.validate(&self.settings.realm, secret) {
+            Ok(gateway) => gateway,
+            Err(error) => return error.into(),
+        };
+        let store = self.store.lock().await;
+        let old = self.accounts.load_full();
+        let others = || old.snapshot.iter().map(|(_, other)| other);
+        if let Err(error) = check_unique(&gateway, others()) {
+            return error.into();
+        }
+        let mut warnings: Vec<String> = gateway.warnings().iter().map(ToString::to_string).collect();
+        warnings.extend(weakened(others(), &gateway).iter().map(ToString::to_string));
+        let mut change = match store.begin().await {
+            Ok(change) => change,
+            Err(error) => return error.into(),
+        };
+        let id = match change.add(&gateway).await {
+            Ok(id) => id,
+            Err(error) => return error.into(),
+        };
+        let info = GatewayInfo::new(id, &gateway);
+        let new = self.compiled(old.snapshot.with(id, gateway));
+        if let Err(error) = self.maps.reset_gateway_stats(id) {
+            return Response::failed(&error);
+        }
+        // Accounts first, since the maps send calls to them.
+        self.accounts.store(Arc::clone(&new));
+        if let Err(error) = self.enforce(&old, &new) {
+            self.accounts.store(old);
+            return Response::failed(&error);
+        }
+        if let Err(error) = change.commit().await {
+            self.retreat(&new, &old);
+            return error.into();
+        }
+        info!(gateway = info.name, mode = info.mode.label(), "gateway added");
+        Response::Added { gateway: info, warnings }
+    }
+
+    /// Removes a gateway: refused and forgotten when this returns, or neither.
+    pub(super) async fn remove(&self, name: &str) -> Response {
+        let store = self.store.lock().await;
+        let old = self.accounts.load_full();
+        let mut change = match store.begin().await {
+            Ok(change) => change,
+            Err(error) => return error.into(),
+        };
+        let id = match change.remove(name).await {
+            Ok(id) => id,
+            Err(error) => return error.into(),
+        };
+        let Some(gateway) = old.snapshot.gateway(id) else {
+            return Response::failed(&"the store has a gateway that is not enforced; restart the agent");
+        };
+        let info = GatewayInfo::new(id, gateway);
+        let new = self.compiled(old.snapshot.without(id));
+        if let Err(error) = self.enforce(&old, &new) {
+            return Response::failed(&error);
+        }
+        self.accounts.store(Arc::clone(&new));
+        if let Err(error) = change.commit().await {
+            self.retreat(&new, &old);
+            return error.into();
+        }
+        // Last: a flow cannot be given back. Until here the gateway's calls under way had it.
+        if let Err(error) = flows::forget(self, id) {
+            return Response::failed(&format!(
+                "the gateway is removed, but not all its flows ({error}); restart the agent to forget them"
+            ));
+        }
+        info!(gateway = info.name, "gateway removed");
+        Response::Removed { gateway: info }
+    }
+
+    fn compiled(&self, snapshot: Snapshot) -> Arc<Accounts> {
+        let policy = self.settings.policy_in_force(snapshot.tables().anywhere);
+        Arc::new(Accounts::new(snapshot, policy))
+    }
+
+    /// Brings the maps from one state to the other, or leaves them as they were.
+    fn enforce(&self, old: &Accounts, new: &Accounts) -> Result<(), DatapathError> {
+        let (from, to) = (old.snapshot.tables(), new.snapshot.tables());
+        let steps = from.diff(to);
+        fill::apply(&self.maps, from, &steps)?;
+        self.set_policy(new.default_policy)
+            .inspect_err(|_| fill::undo(&self.maps, from, &steps))
+    }
+
+    /// Back to the state before a change that could not be stored.
+    fn retreat(&self, new: &Accounts, old: &Arc<Accounts>) {
+        if let Err(error) = self.enforce(new, old) {
+            tracing::error!(%error, "the maps could not be put back; restart the agent to compile them anew");
+        }
+        self.accounts.store(Arc::clone(old));
+    }
+
+    fn set_policy(&self, policy: DefaultPolicy) -> Result<(), DatapathError> {
+        self.write_config(|config| {
+            config.default_policy = policy as u32;
+            config.generation = config.generation.wrapping_add(1);
+        })
+    }
+}

@@ -1,0 +1,408 @@
+//! The real `sipauth` in front of the lab's softswitch.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::lab::{Host, Lab};
+
+/// Environment variable that names the binary to test.
+pub const BINARY: &str = "SIPAUTH_BIN";
+
+/// The `sipauth` under test: `SIPAUTH_BIN`, else the one that was built into the same target directory as this executable.
+///
+/// # Errors
+/// When there is none; the error says how to build it.
+pub fn binary() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(BINARY) {
+        return Ok(path.into());
+    }
+    let exe = std::env::current_exe()?;
+    let found = exe.ancestors().skip(1).take(2).map(|dir| dir.join("sipauth")).find(|p| p.is_file());
+    found.with_context(|| {
+        format!(
+            "no sipauth near {}: run `cargo build -p sipauth-user --bin sipauth`, or set {BINARY}",
+            exe.display()
+        )
+    })
+}
+
+/// What a command printed and how it ended.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Exit code; -1 when it was killed.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// A `sipauth run` with a state directory, a socket and pins of its own. Dropping it detaches and removes them.
+#[derive(Debug)]
+pub struct Agent<'a> {
+    lab: &'a Lab,
+    binary: PathBuf,
+    options: Vec<String>,
+    child: Option<Child>,
+    state: PathBuf,
+    socket: PathBuf,
+    bpffs: PathBuf,
+    log: PathBuf,
+}
+
+impl<'a> Agent<'a> {
+    /// Starts an agent with an empty store on the softswitch's interface and waits until it enforces.
+    ///
+    /// # Errors
+    /// When it does not say `ready` in time; the error has the end of its log.
+    pub fn start(lab: &'a Lab, options: &[&str]) -> anyhow::Result<Self> {
+        let mut agent = Self::prepare(lab, options)?;
+        agent.binary = binary()?;
+        agent.restart()?;
+        Ok(agent)
+    }
+
+    /// Everything but the start: for tests that fill the store first, or expect the start to fail.
+    ///
+    /// # Errors
+    /// When its directories cannot be made.
+    pub fn prepare(lab: &'a Lab, options: &[&str]) -> anyhow::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        std::fs::create_dir_all(lab.bpffs()).context("directory in bpffs")?;
+        let state = lab.state().join(format!("agent-{n}"));
+        std::fs::create_dir_all(&state)?;
+        Ok(Self {
+            lab,
+            binary: binary().unwrap_or_else(|_| "sipauth".into()),
+            options: options.iter().map(ToString::to_string).collect(),
+            child: None,
+            socket: state.join("sipauth.sock"),
+            log: state.join("agent.log"),
+            bpffs: lab.bpffs().join(format!("agent-{n}")),
+            state,
+        })
+    }
+
+    /// The command line of `run`.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = self.lab.command(Host::Softswitch, &self.binary);
+        command.args(["run", "--interface", "eth0", "--port", "5060"]);
+        command
+            .arg("--state-dir")
+            .arg(&self.state)
+            .arg("--bpffs")
+            .arg(&self.bpffs)
+            .arg("--socket")
+            .arg(&self.socket);
+        command.args(&self.options).env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs this binary instead.
+    #[must_use]
+    pub fn with_binary(mut self, binary: PathBuf) -> Self {
+        self.binary = binary;
+        self
+    }
+
+    /// Starts it, again or for the first time; returns how long it took until it enforced.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn restart(&mut self) -> anyhow::Result<Duration> {
+        ensure!(self.child.is_none(), "the agent runs already");
+        let out = File::options().create(true).append(true).open(&self.log)?;
+        let before = out.metadata()?.len();
+        let begin = Instant::now();
+        self.child = Some(self.command().stdout(out.try_clone()?).stderr(out).spawn()?);
+        loop {
+            if self
+                .log_since(before)
+                .lines()
+                .any(|l| l.split(|c: char| !c.is_alphanumeric()).any(|w| w == "ready"))
+            {
+                return Ok(begin.elapsed());
+            }
+            if let Some(status) = self.child.as_mut().context("no child")?.try_wait()? {
+                self.child = None;
+                bail!("sipauth run: {status}\n{}", self.log_since(before));
+            }
+            ensure!(
+                begin.elapsed() < Duration::from_secs(20),
+                "sipauth is not ready after 20 s\n{}",
+                self.log_tail()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Runs `run` in the expectation that it ends by itself within ten seconds.
+    ///
+    /// # Errors
+    /// When it stays up.
+    pub fn expect_exit(&mut self) -> anyhow::Result<Answer> {
+        let mut child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let begin = Instant::now();
+        while child.try_wait()?.is_none() {
+            if begin.elapsed() > Duration::from_secs(10) {
+                child.kill()?;
+                bail!(
+                    "sipauth run stays up: {}",
+                    String::from_utf8_lossy(&child.wait_with_output()?.stderr)
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(answer(&child.wait_with_output()?))
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Errors
+    /// When it does not end within ten seconds.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        kill(pid(&child)?, Signal::SIGTERM)?;
+        let begin = Instant::now();
+        while child.try_wait()?.is_none() {
+            if begin.elapsed() > Duration::from_secs(10) {
+                child.kill()?;
+                child.wait()?;
+                bail!("sipauth does not end on SIGTERM\n{}", self.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// SIGKILL: programs, maps and their contents stay.
+    ///
+    /// # Errors
+    /// When it was not running.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        let mut child = self.child.take().context("the agent does not run")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Runs a command of the CLI against this agent; any exit code is an answer.
+    ///
+    /// # Errors
+    /// When the binary cannot be run.
+    pub fn cli(&self, args: &[&str]) -> anyhow::Result<Answer> {
+        self.cli_with_input(args, "")
+    }
+
+    /// The same, with standard input.
+    ///
+    /// # Errors
+    /// As [`Agent::cli`].
+    pub fn cli_with_input(&self, args: &[&str], input: &str) -> anyhow::Result<Answer> {
+        let mut command = Command::new(&self.binary);
+        command.arg("--socket").arg(&self.socket).args(args).env("NO_COLOR", "1");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        // A command that does not read its input may be gone already.
+        let _ = child.stdin.take().context("no stdin")?.write_all(input.as_bytes());
+        Ok(answer(&child.wait_with_output()?))
+    }
+
+    /// Runs a command that must succeed, with `--json`, and parses what it prints.
+    ///
+    /// # Errors
+    /// When it fails or prints something else.
+    pub fn json(&self, args: &[&str]) -> anyhow::Result<Value> {
+        let mut all = args.to_vec();
+        all.push("--json");
+        let answer = self.cli(&all)?;
+        ensure!(
+            answer.code == 0,
+            "sipauth {}: exit {}: {}",
+            args.join(" "),
+            answer.code,
+            answer.stderr.trim()
+        );
+        serde_json::from_str(&answer.stdout).with_context(|| format!("sipauth {}: not JSON: {}", args.join(" "), answer.stdout))
+    }
+
+    /// `gateway add NAME --mode MODE …`, which must succeed.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn add(&self, name: &str, mode: &str, options: &[&str]) -> anyhow::Result<()> {
+        self.add_with_input(name, mode, options, "")
+    }
+
+    /// A password gateway; without addresses it may call from anywhere.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn add_password(&self, name: &str, user: &str, password: &str, addresses: &[&str]) -> anyhow::Result<()> {
+        let mut options = vec!["--username", user, "--password-stdin"];
+        options.extend(addresses.iter().flat_map(|a| ["--address", a]));
+        self.add_with_input(name, "password", &options, &format!("{password}\n"))
+    }
+
+    fn add_with_input(&self, name: &str, mode: &str, options: &[&str], input: &str) -> anyhow::Result<()> {
+        let mut args = vec!["gateway", "add", name, "--mode", mode];
+        args.extend(options);
+        let answer = self.cli_with_input(&args, input)?;
+        ensure!(
+            answer.code == 0,
+            "sipauth {}: exit {}: {}",
+            args.join(" "),
+            answer.code,
+            answer.stderr.trim()
+        );
+        Ok(())
+    }
+
+    /// The counters now.
+    ///
+    /// # Errors
+    /// When `stats` fails.
+    pub fn stats(&self) -> anyhow::Result<Stats> {
+        self.json(&["stats"]).map(Stats)
+    }
+
+    /// `explain` as (verdict, reason, gateway).
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn explain(&self, args: &[&str]) -> anyhow::Result<(String, String, Option<String>)> {
+        let mut all = vec!["explain"];
+        all.extend(args);
+        let v = self.json(&all)?;
+        let text = |key: &str| v[key].as_str().map(str::to_owned);
+        Ok((
+            text("verdict").context("no verdict")?,
+            text("reason").context("no reason")?,
+            text("gateway"),
+        ))
+    }
+
+    /// The end of the agent's log.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        let text = self.log_since(0);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    fn log_since(&self, offset: u64) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        String::from_utf8_lossy(&bytes[from..]).into_owned()
+    }
+
+    /// Where its pins are.
+    #[must_use]
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    /// Its state directory.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Its control socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Leaves the agent up: for a lab that is kept.
+    pub fn keep(self) {
+        // Neither the process nor the pins are removed.
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of the agent ---\n{}\n------------------------", self.log_tail());
+        }
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        // Removing the pins detaches: nothing else holds the links.
+        let _ = std::fs::remove_dir_all(&self.bpffs);
+    }
+}
+
+/// Counters as `stats --json` prints them.
+#[derive(Clone, Debug)]
+pub struct Stats(Value);
+
+impl Stats {
+    /// Packets with this reason.
+    #[must_use]
+    pub fn reason(&self, label: &str) -> u64 {
+        self.0["reasons"][label]["packets"].as_u64().unwrap_or(0)
+    }
+
+    /// Packets of a gateway with a verdict: `pass`, `drop`, `punt`.
+    #[must_use]
+    pub fn gateway(&self, name: &str, verdict: &str) -> u64 {
+        self.0["gateways"][name][verdict]["packets"].as_u64().unwrap_or(0)
+    }
+
+    /// The agent's outcomes.
+    #[must_use]
+    pub fn authentication(&self, label: &str) -> u64 {
+        self.0["authentication"][label].as_u64().unwrap_or(0)
+    }
+
+    /// Reasons whose packets have become more since `before`, with by how many.
+    #[must_use]
+    pub fn moved_since(&self, before: &Self) -> Vec<(String, u64)> {
+        let reasons = self.0["reasons"].as_object();
+        let labels = reasons.into_iter().flat_map(|map| map.keys());
+        labels
+            .map(|l| (l.clone(), self.reason(l).saturating_sub(before.reason(l))))
+            .filter(|(_, n)| *n > 0)
+            .collect()
+    }
+
+    /// The agent's outcomes that have become more since `before`.
+    #[must_use]
+    pub fn outcomes_since(&self, before: &Self) -> Vec<(String, u64)> {
+        let outcomes = self.0["authentication"].as_object();
+        let labels = outcomes.into_iter().flat_map(|map| map.keys());
+        labels
+            .map(|l| (l.clone(), self.authentication(l).saturating_sub(before.authentication(l))))
+            .filter(|(_, n)| *n > 0)
+            .collect()
+    }
+}
+
+fn pid(child: &Child) -> anyhow::Result<Pid> {
+    Ok(Pid::from_raw(i32::try_from(child.id())?))
+}
+
+fn answer(out: &std::process::Output) -> Answer {
+    Answer {
+        code: out.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+    }
+}

@@ -1,0 +1,13 @@
+//! Calls between real SIP peers in the lab of namespaces, without and with sipauth in front of the softswitch.
+//! One lab serves all tests, one at a time; `cargo xtask test` passes `--test-threads=1` besides.
+
+#[path = "lab/bare.rs"]
+mod bare;
+#[path = "lab/changes.rs"]
+mod changes;
+#[path = "lab/lifecycle.rs"]
+mod lifecycle;
+#[path = "lab/modes.rs"]
+mod modes;
+#[path = "lab/support.rs"]
+mod support;

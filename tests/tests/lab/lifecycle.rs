@@ -1,0 +1,214 @@
+//! The agent stops, dies, comes back, and goes for good.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sipauth_tests::agent::Agent;
+use sipauth_tests::lab::{Host, Lab};
+use sipauth_tests::peers::{Call, Uas, Via};
+use sipauth_tests::require_root;
+
+use crate::support::{add, assert_admitted, assert_refused, digest, lab};
+
+/// Longer than the kernel program waits for a heartbeat.
+const HEARTBEAT_GONE: Duration = Duration::from_secs(6);
+
+#[test]
+fn when_the_agent_is_killed_calls_go_on_and_new_password_calls_are_refused() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch_everywhere(&lab)?;
+    let mut agent = Agent::start(&lab, &[])?;
+    add(&agent, Host::CarrierIp)?;
+    add(&agent, Host::CarrierPort)?;
+    add(&agent, Host::PbxPassword)?;
+    let established = digest(Host::PbxPassword).hold(Duration::from_secs(4)).start(&lab)?;
+    let load = Call::from(Host::CarrierIp)
+        .times(120, 30)
+        .hold(Duration::from_millis(200))
+        .start(&lab)?;
+    let load_port = Call::from(Host::CarrierPort).times(120, 30).start(&lab)?;
+    std::thread::sleep(Duration::from_millis(1500));
+    agent.kill()?;
+    let new = digest(Host::PbxPassword).port(5070).run(&lab)?;
+    assert!(new.all_refused(), "new password call without agent: {new:?}");
+    for (what, calls) in [
+        ("mode ip", load),
+        ("mode ip-port", load_port),
+        ("the established password call", established),
+    ] {
+        let outcome = calls.finish()?;
+        assert!(outcome.all_answered(), "{what}: {outcome:?}");
+    }
+    agent.restart()?;
+    let back = digest(Host::PbxPassword).port(5071).run(&lab)?;
+    assert!(back.all_answered(), "after the restart: {back:?}");
+    Ok(())
+}
+
+#[test]
+fn with_fail_open_new_password_calls_are_admitted_without_the_agent() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch_everywhere(&lab)?;
+    let mut agent = Agent::start(&lab, &["--fail-open"])?;
+    add(&agent, Host::PbxPassword)?;
+    let plain = Call::from(Host::PbxPassword);
+    assert!(plain.run(&lab)?.all_refused(), "with the agent, credentials are needed");
+    agent.kill()?;
+    std::thread::sleep(HEARTBEAT_GONE);
+    assert!(plain.run(&lab)?.all_answered(), "fail open");
+    assert!(
+        Call::from(Host::Stranger).run(&lab)?.all_refused(),
+        "fail open is not for strangers"
+    );
+    agent.restart()?;
+    assert!(agent.stats()?.reason("fail_open") >= 1);
+    assert!(plain.run(&lab)?.all_refused(), "the agent is back");
+    Ok(())
+}
+
+#[test]
+fn a_restart_under_load_loses_no_call_of_mode_ip_and_admits_no_stranger() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch_everywhere(&lab)?;
+    let mut agent = Agent::start(&lab, &[])?;
+    add(&agent, Host::CarrierIp)?;
+    add(&agent, Host::CarrierPort)?;
+    let load = Call::from(Host::CarrierIp).times(300, 60).start(&lab)?;
+    let load_port = Call::from(Host::CarrierPort).times(300, 60).start(&lab)?;
+    let strangers = Call::from(Host::Stranger).times(100, 20).start(&lab)?;
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(700));
+        agent.stop()?;
+        agent.restart()?;
+    }
+    for (what, calls) in [("mode ip", load), ("mode ip-port", load_port)] {
+        let outcome = calls.finish()?;
+        assert!(outcome.all_answered(), "{what}: {outcome:?}");
+        assert_eq!(outcome.retransmissions, 0, "{what}: not one packet is lost: {outcome:?}");
+    }
+    let outcome = strangers.finish()?;
+    assert!(outcome.all_refused(), "strangers: {outcome:?}");
+    Ok(())
+}
+
+#[test]
+fn counters_and_gateways_survive_a_restart() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
+    let mut agent = Agent::start(&lab, &[])?;
+    add(&agent, Host::CarrierIp)?;
+    assert_admitted(&lab, &agent, &Call::from(Host::CarrierIp), "ip_match")?;
+    let before = agent.stats()?;
+    agent.stop()?;
+    agent.restart()?;
+    assert_eq!(agent.stats()?.reason("ip_match"), before.reason("ip_match"));
+    assert_admitted(&lab, &agent, &Call::from(Host::CarrierIp), "ip_match")?;
+    assert_refused(&lab, &agent, &Call::from(Host::Stranger), "unknown_source")
+}
+
+#[test]
+fn detach_leaves_nothing_behind() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
+    let agent = Agent::start(&lab, &[])?;
+    assert!(has_xdp(&lab)?, "attached before");
+    assert!(pins(agent.bpffs()) > 0, "pinned before");
+    assert!(Call::from(Host::Stranger).run(&lab)?.all_refused());
+    let detached = agent.cli(&["detach"])?;
+    assert_eq!(detached.code, 0, "{detached:?}");
+    assert!(!has_xdp(&lab)?, "XDP is gone");
+    assert_eq!(pins(agent.bpffs()), 0, "pins are gone");
+    assert!(Call::from(Host::Stranger).run(&lab)?.all_answered(), "nothing is enforced any more");
+    Ok(())
+}
+
+#[test]
+fn a_foreign_xdp_program_is_named_and_left_alone() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    // Another installation's program is as foreign as any: it is not ours to replace.
+    let other = Agent::start(&lab, &[])?;
+    let mut agent = Agent::prepare(&lab, &["--punt-port", "62060"])?;
+    let refused = agent.expect_exit()?;
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(
+        refused.stderr.contains("sipauth_ingress"),
+        "the error names the program: {}",
+        refused.stderr
+    );
+    assert!(refused.stderr.contains("eth0"), "and the interface: {}", refused.stderr);
+    assert!(has_xdp(&lab)?, "it is still there");
+    assert_eq!(pins(agent.bpffs()), 0, "nothing is left of the attempt");
+    drop(other);
+    agent.restart()?;
+    Ok(())
+}
+
+#[test]
+fn ten_thousand_gateways_are_enforced_soon() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
+    let mut agent = Agent::prepare(&lab, &[])?.with_binary(sipauth_tests::agent::binary()?);
+    fill(agent.state())?;
+    let time = agent.restart()?;
+    println!("10,000 gateways: ready after {} ms", time.as_millis());
+    assert!(time < Duration::from_secs(10), "{time:?}");
+    let (verdict, _, gateway) = agent.explain(&["10.39.15.1:5060"])?;
+    assert_eq!((verdict.as_str(), gateway.as_deref()), ("pass", Some("bulk-9999")));
+    add(&agent, Host::CarrierIp)?;
+    assert_admitted(&lab, &agent, &Call::from(Host::CarrierIp), "ip_match")?;
+    assert_refused(&lab, &agent, &Call::from(Host::Stranger), "unknown_source")?;
+    let again = {
+        agent.stop()?;
+        agent.restart()?
+    };
+    println!("10,000 gateways: ready again after {} ms", again.as_millis());
+    Ok(())
+}
+
+/// 10,000 gateways of three modes in the store, as `gateway add` writes them.
+fn fill(state: &Path) -> anyhow::Result<()> {
+    use sipauth_user::gateway::{Mode, RawGateway};
+    let gateways = (0..10_000_u32).map(|i| {
+        let mode = [Mode::Ip, Mode::IpPort, Mode::Ip, Mode::Ip][i as usize % 4];
+        let raw = RawGateway {
+            name: format!("bulk-{i}"),
+            mode,
+            addresses: vec![format!("10.{}.{}.1", i / 256, i % 256)],
+            ports: if mode == Mode::IpPort { vec![5060] } else { Vec::new() },
+            username: None,
+            realm: None,
+            password: None,
+            priority: 0,
+        };
+        raw.validate("sipauth", |_, _, password| password.clone())
+    });
+    let gateways: Vec<_> = gateways.collect::<Result<_, _>>()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let store = sipauth_user::store::Store::open(state).await?;
+        let mut change = store.begin().await?;
+        change.add_many(&gateways).await?;
+        change.commit().await?;
+        store.close().await;
+        anyhow::Ok(())
+    })
+}
+
+fn has_xdp(lab: &Lab) -> anyhow::Result<bool> {
+    Ok(lab
+        .run(Host::Softswitch, &["ip", "-d", "link", "show", "dev", "eth0"])?
+        .contains("prog/xdp"))
+}
+
+/// Files under a directory of bpffs, at any depth.
+fn pins(dir: &Path) -> usize {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|e| if e.path().is_dir() { pins(&e.path()) } else { 1 }).sum()
+}

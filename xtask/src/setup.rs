@@ -1,0 +1,116 @@
+//! `cargo xtask setup`: finds what is missing to build, run and test sipauth, and installs it. Every other task calls
+//! [`ensure`], so a look round that finds nothing missing must take no time and say nothing.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use crate::shell::{find_program, is_root, note};
+
+mod apt;
+pub(crate) mod compiler;
+
+/// What the caller is about to do; each purpose includes the ones before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Purpose {
+    /// Compile the kernel program and the agent.
+    Build,
+    /// Check formatting and lints.
+    Lint,
+    /// Run agent and SIP peers in network namespaces.
+    Lab,
+    /// Boot another kernel in a virtual machine.
+    Vm,
+}
+
+/// A program of the distribution: it is there when `program` is.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    why: &'static str,
+    purpose: Purpose,
+}
+
+const fn tool(program: &'static str, package: &'static str, purpose: Purpose, why: &'static str) -> Tool {
+    Tool {
+        program,
+        package,
+        why,
+        purpose,
+    }
+}
+
+const TOOLS: &[Tool] = &[
+    tool("gcc", "gcc libc6-dev", Purpose::Build, "compiles SQLite and links"),
+    tool("ip", "iproute2", Purpose::Lab, "network namespaces of the lab"),
+    tool(
+        "sipp",
+        "sip-tester",
+        Purpose::Lab,
+        "SIPp, the softswitch and the gateways of the lab",
+    ),
+    tool("nft", "nftables", Purpose::Lab, "the NAT of the lab"),
+    tool("tcpdump", "tcpdump", Purpose::Lab, "captures of lab traffic"),
+    tool("bpftool", "bpftool", Purpose::Lab, "shows programs and maps"),
+    tool("qemu-system-x86_64", "qemu-system-x86", Purpose::Vm, "runs another kernel"),
+    tool("busybox", "busybox-static", Purpose::Vm, "the shell inside the VM"),
+    tool("cpio", "cpio", Purpose::Vm, "packs the VM's file system"),
+    tool("strip", "binutils", Purpose::Vm, "makes test binaries small enough to boot"),
+    tool("xz", "xz-utils", Purpose::Vm, "unpacks kernel modules"),
+];
+
+/// `cargo xtask setup`: everything, and a line when nothing was missing.
+pub(crate) fn run() -> Result<()> {
+    ensure(Purpose::Vm)?;
+    println!("Ready: {}, bpf-linker, and all test peers and tools.", compiler::describe()?);
+    Ok(())
+}
+
+/// Installs what `purpose` lacks; silent when nothing is missing.
+pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
+    let missing: Vec<&Tool> = TOOLS
+        .iter()
+        .filter(|tool| tool.purpose <= purpose && find_program(tool.program).is_none())
+        .collect();
+    if !missing.is_empty() {
+        let packages: Vec<&str> = missing.iter().flat_map(|tool| tool.package.split(' ')).collect();
+        note("Missing programs:");
+        for tool in &missing {
+            note(&format!("  {:<20} {} (package {})", tool.program, tool.why, tool.package));
+        }
+        apt::install(&packages)?;
+    }
+    compiler::ensure()?;
+    if purpose == Purpose::Lint {
+        compiler::ensure_lint_tools()?;
+    }
+    if purpose >= Purpose::Lab && is_root() {
+        ensure_bpffs()?;
+    }
+    Ok(())
+}
+
+/// Refreshes the distribution's package lists.
+pub(crate) fn update_packages() -> Result<()> {
+    apt::update()
+}
+
+/// What a user without root rights can do: build, and run the tests that need no privileges.
+pub(crate) fn ensure_unprivileged(purpose: Purpose) -> Result<()> {
+    ensure(if is_root() { purpose } else { Purpose::Build })
+}
+
+/// Pinned maps and links live in bpffs, which systemd mounts; containers and small systems often have none.
+fn ensure_bpffs() -> Result<()> {
+    let path = Path::new("/sys/fs/bpf");
+    if statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC) {
+        return Ok(());
+    }
+    note("Mounting bpffs at /sys/fs/bpf: pinned maps live there");
+    mount(Some("bpf"), path, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .context("cannot mount bpffs at /sys/fs/bpf; a container must be privileged for this")
+}
