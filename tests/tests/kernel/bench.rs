@@ -22,35 +22,35 @@ use sipauth_tests::{
 };
 use sipauth_user::datapath::{self, Programs};
 
-pub const DROP: u32 = 1;
-pub const PASS: u32 = 2;
-pub const HOUR: u64 = 3_600_000_000_000;
+pub(crate) const DROP: u32 = 1;
+pub(crate) const PASS: u32 = 2;
+pub(crate) const HOUR: u64 = 3_600_000_000_000;
 /// Above any frame of these tests.
 const ROOM: usize = 10_000;
 /// The entry points.
-pub const ENTRIES: [&str; 2] = [abi::PROGRAM_INGRESS, abi::PROGRAM_INGRESS_FRAGS];
+pub(crate) const ENTRIES: [&str; 2] = [abi::PROGRAM_INGRESS, abi::PROGRAM_INGRESS_FRAGS];
 
 /// One at a time: the maps of a loaded object take some hundred megabytes, as much as a small VM has.
 static TURN: Mutex<()> = Mutex::new(());
 
-pub struct Bench {
-    pub programs: Programs,
-    pub tables: Tables,
+pub(crate) struct Bench {
+    pub(crate) programs: Programs,
+    pub(crate) tables: Tables,
     out: Vec<u8>,
     _turn: MutexGuard<'static, ()>,
 }
 
 /// What the program did.
-pub struct Ran {
-    pub action: u32,
-    pub frame: Vec<u8>,
+pub(crate) struct Ran {
+    pub(crate) action: u32,
+    pub(crate) frame: Vec<u8>,
 }
 
-pub fn address(text: &str) -> Address {
+pub(crate) fn address(text: &str) -> Address {
     text.parse::<IpAddr>().expect("an address").into()
 }
 
-pub fn policy(gateway: u32, modes: u8) -> Policy {
+pub(crate) fn policy(gateway: u32, modes: u8) -> Policy {
     Policy {
         gateway,
         port_gateway: 0,
@@ -64,7 +64,7 @@ pub fn policy(gateway: u32, modes: u8) -> Policy {
 
 impl Bench {
     /// Loaded, with 5060 and 5080 protected and a living agent; no gateways.
-    pub fn new(entry: &'static str) -> Self {
+    pub(crate) fn new(entry: &'static str) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let programs = datapath::load_ingress(None, entry).expect("the object loads");
         let mut bench = Self {
@@ -103,7 +103,7 @@ impl Bench {
     }
 
     /// Settings with budgets that no test uses up by accident.
-    pub fn config(&self, default_policy: DefaultPolicy) -> Config {
+    pub(crate) fn config(&self, default_policy: DefaultPolicy) -> Config {
         Config {
             layout: abi::LAYOUT,
             generation: 1,
@@ -121,56 +121,56 @@ impl Bench {
         }
     }
 
-    pub fn set_config(&mut self, config: Config) {
+    pub(crate) fn set_config(&mut self, config: Config) {
         self.programs.maps.set_config(&config).expect("CONFIG");
         self.tables.config = Some(config);
     }
 
     /// Changes the settings.
-    pub fn change(&mut self, change: impl FnOnce(&mut Config)) {
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Config)) {
         let mut config = self.tables.config.expect("settings");
         change(&mut config);
         self.set_config(config);
     }
 
-    pub fn role(&mut self, number: u16, role: PortRole) {
+    pub(crate) fn role(&mut self, number: u16, role: PortRole) {
         self.programs.maps.set_port_role(number, role).expect("PORT_ROLES");
         self.tables.roles.insert(number, role);
     }
 
-    pub fn host(&mut self, at: Address, policy: Policy) {
+    pub(crate) fn host(&mut self, at: Address, policy: Policy) {
         self.programs.maps.put_host(&at, &policy).expect("HOSTS");
         self.tables.hosts.insert(at, policy);
     }
 
-    pub fn net(&mut self, at: Address, prefix: u8, policy: Policy) {
+    pub(crate) fn net(&mut self, at: Address, prefix: u8, policy: Policy) {
         let (at, policy) = (at.network(prefix), Policy { prefix, ..policy });
         self.programs.maps.put_net(&at, prefix, &policy).expect("NETS");
         self.tables.nets.insert((at, prefix), policy);
     }
 
-    pub fn port(&mut self, key: PortKey, gateway: u32) {
+    pub(crate) fn port(&mut self, key: PortKey, gateway: u32) {
         self.programs.maps.put_port(&key, gateway).expect("PORTS");
         self.tables.ports.insert(key, gateway);
     }
 
-    pub fn flow(&mut self, key: FlowKey, flow: Flow) {
+    pub(crate) fn flow(&mut self, key: FlowKey, flow: Flow) {
         self.programs.maps.put_flow(&key, &flow).expect("FLOWS");
         self.tables.flows.insert(key, flow);
     }
 
-    pub fn peer(&mut self, at: Address, seen: u64) {
+    pub(crate) fn peer(&mut self, at: Address, seen: u64) {
         self.programs.maps.put_peer(&at, seen).expect("PEERS");
         self.tables.peers.insert(at, seen);
     }
 
-    pub fn ban(&mut self, at: Address, ban: Ban) {
+    pub(crate) fn ban(&mut self, at: Address, ban: Ban) {
         self.programs.maps.put_ban(&at, &ban).expect("BANS");
         self.tables.bans.insert(at, ban);
     }
 
     /// Removes all sources. Peers cannot be removed, so they are made old.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         let maps = &self.programs.maps;
         for (at, _) in self.tables.hosts.drain() {
             maps.delete_host(&at).expect("HOSTS");
@@ -194,7 +194,7 @@ impl Bench {
         self.tables.now = datapath::monotonic_ns();
     }
 
-    pub fn run(&mut self, frame: &[u8]) -> Ran {
+    pub(crate) fn run(&mut self, frame: &[u8]) -> Ran {
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut self.out),
@@ -207,12 +207,12 @@ impl Bench {
         }
     }
 
-    pub fn stats(&self) -> [Count; Reason::COUNT] {
+    pub(crate) fn stats(&self) -> [Count; Reason::COUNT] {
         self.programs.maps.stats().expect("STATS")
     }
 
     /// Runs a frame and compares everything that can be seen with the model, counters included.
-    pub fn check(&mut self, name: &str, bytes: &[u8]) -> Expected {
+    pub(crate) fn check(&mut self, name: &str, bytes: &[u8]) -> Expected {
         let expected = model::expect(bytes, &self.tables);
         let stats = self.stats();
         let gateway = self.programs.maps.gateway_stats(expected.gateway).expect("GATEWAY_STATS");
@@ -245,7 +245,7 @@ impl Bench {
     }
 
     /// Action and output, and what `explain` says.
-    pub fn compare(&self, name: &str, bytes: &[u8], expected: &Expected, ran: &Ran) {
+    pub(crate) fn compare(&self, name: &str, bytes: &[u8], expected: &Expected, ran: &Ran) {
         assert_eq!(
             ran.action,
             if expected.passes { PASS } else { DROP },
@@ -260,7 +260,7 @@ impl Bench {
             }
         }
         if let Ok(read) = read {
-            let explained = decide(&read.view, &self.programs.maps);
+            let explained = decide(&read.view, &*self.programs.maps);
             assert_eq!(
                 (explained.reason, explained.gateway),
                 (expected.reason, expected.gateway),
@@ -270,7 +270,7 @@ impl Bench {
     }
 }
 
-pub fn bump(count: &mut Count, bytes: usize) {
+pub(crate) fn bump(count: &mut Count, bytes: usize) {
     count.packets += 1;
     count.bytes += bytes as u64;
 }
@@ -296,7 +296,7 @@ fn rewritten(name: &str, before: &[u8], after: &[u8], at: usize, port: u16, prot
 }
 
 /// The checksum over the whole of an unfragmented packet, counted anew.
-pub fn whole_checksum(frame: &frame::Frame, after: &[u8], transport: usize) -> bool {
+pub(crate) fn whole_checksum(frame: &frame::Frame, after: &[u8], transport: usize) -> bool {
     frame::checksum_holds(
         frame.source,
         frame.destination,
@@ -306,7 +306,7 @@ pub fn whole_checksum(frame: &frame::Frame, after: &[u8], transport: usize) -> b
 }
 
 /// A gateway of each mode, and a stranger, in both families: the last byte tells.
-pub fn populate(bench: &mut Bench) {
+pub(crate) fn populate(bench: &mut Bench) {
     for base in ["203.0.113.", "2001:db8::"] {
         let at = |n: u8| {
             if base.ends_with('.') {

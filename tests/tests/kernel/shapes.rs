@@ -429,7 +429,7 @@ fn all() -> Vec<(&'static str, Frame, Reason)> {
 
 #[test]
 fn every_header_shape_has_its_reason() {
-    require_root!();
+    require_root!(());
     for entry in ENTRIES {
         let mut bench = Bench::new(entry);
         populate(&mut bench);
@@ -451,7 +451,7 @@ fn every_header_shape_has_its_reason() {
 
 #[test]
 fn every_prefix_of_every_frame_moves_exactly_one_counter() {
-    require_root!();
+    require_root!(());
     for entry in ENTRIES {
         let mut bench = Bench::new(entry);
         populate(&mut bench);
@@ -467,16 +467,17 @@ fn every_prefix_of_every_frame_moves_exactly_one_counter() {
 
 #[test]
 fn a_jumbo_frame_is_read_like_any_other() {
-    require_root!();
-    for entry in ENTRIES {
+    require_root!(());
+    // A driver gives the plain entry point one buffer only; a test run of more would give it the first of several.
+    for (entry, size) in [(ENTRIES[0], 3_000), (ENTRIES[1], 8_900)] {
         let mut bench = Bench::new(entry);
         populate(&mut bench);
         for base in [v4(), v6()] {
             let mut payload = base.payload.clone();
-            payload.resize(8_900, b'x');
+            payload.resize(size, b'x');
             let frame = Frame { payload, ..base };
             let bytes = frame.bytes();
-            let expected = bench.check(&format!("{entry}: 9000 bytes"), &bytes);
+            let expected = bench.check(&format!("{entry}: {} bytes", bytes.len()), &bytes);
             assert_eq!(expected.reason, Reason::Challenge);
             let after = bench.run(&bytes).frame;
             let (at, _) = expected.rewritten.expect("a punt");
@@ -487,7 +488,7 @@ fn a_jumbo_frame_is_read_like_any_other() {
 
 #[test]
 fn a_checksum_that_comes_to_zero_is_written_as_all_ones() {
-    require_root!();
+    require_root!(());
     let mut bench = Bench::new(ENTRIES[0]);
     populate(&mut bench);
     assert!(bench.tables.hosts.contains_key(&address("203.0.113.3")));
