@@ -60,7 +60,7 @@ fn extensions(packet: &Packet, first: u8, start: usize, len: usize) -> Result<Ne
     let mut protocol = first;
     let mut skipped = 0;
     let mut first_fragment = false;
-    for _ in 0..=MAX_EXTENSIONS {
+    for walked in 0..=MAX_EXTENSIONS {
         if protocol == UDP || protocol == TCP {
             return Ok(Next::Transport {
                 protocol,
@@ -71,6 +71,10 @@ fn extensions(packet: &Packet, first: u8, start: usize, len: usize) -> Result<Ne
         }
         if !is_extension(protocol) {
             return Ok(Next::Other);
+        }
+        // Before it is read: as a later fragment it would pass.
+        if walked == MAX_EXTENSIONS {
+            return Err(Reason::BadExtension);
         }
         if skipped + 8 > len {
             return Err(Reason::Truncated);

@@ -1,0 +1,13 @@
+//! The ingress program in the kernel (`BPF_PROG_TEST_RUN`): every header shape, every reason, every prefix, and the model on
+//! generated packets. Both entry points are run.
+
+#[path = "kernel/bench.rs"]
+mod bench;
+#[path = "kernel/budget.rs"]
+mod budget;
+#[path = "kernel/generated.rs"]
+mod generated;
+#[path = "kernel/reasons.rs"]
+mod reasons;
+#[path = "kernel/shapes.rs"]
+mod shapes;
