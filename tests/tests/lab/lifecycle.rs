@@ -117,12 +117,12 @@ fn detach_leaves_nothing_behind() -> anyhow::Result<()> {
     let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
     let agent = Agent::start(&lab, &[])?;
     assert!(has_xdp(&lab)?, "attached before");
-    assert!(pins(agent.bpffs()) > 0, "pinned before");
+    assert!(!pins(agent.bpffs()).is_empty(), "pinned before");
     assert!(Call::from(Host::Stranger).run(&lab)?.all_refused());
     let detached = agent.cli(&["detach"])?;
     assert_eq!(detached.code, 0, "{detached:?}");
     assert!(!has_xdp(&lab)?, "XDP is gone");
-    assert_eq!(pins(agent.bpffs()), 0, "pins are gone");
+    assert_eq!(pins(agent.bpffs()), Vec::<String>::new(), "pins are gone");
     assert!(Call::from(Host::Stranger).run(&lab)?.all_answered(), "nothing is enforced any more");
     Ok(())
 }
@@ -143,7 +143,7 @@ fn a_foreign_xdp_program_is_named_and_left_alone() -> anyhow::Result<()> {
     );
     assert!(refused.stderr.contains("eth0"), "and the interface: {}", refused.stderr);
     assert!(has_xdp(&lab)?, "it is still there");
-    assert_eq!(pins(agent.bpffs()), 0, "nothing is left of the attempt");
+    assert_eq!(pins(agent.bpffs()), Vec::<String>::new(), "nothing is left of the attempt");
     drop(other);
     agent.restart()?;
     Ok(())
@@ -207,8 +207,15 @@ fn has_xdp(lab: &Lab) -> anyhow::Result<bool> {
         .contains("prog/xdp"))
 }
 
-/// Files under a directory of bpffs, at any depth.
-fn pins(dir: &Path) -> usize {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|e| if e.path().is_dir() { pins(&e.path()) } else { 1 }).sum()
+/// Names of the pins under a directory of bpffs, at any depth.
+fn pins(dir: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            names.extend(pins(&entry.path()));
+        } else {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names
 }
