@@ -39,6 +39,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let listener = control::bind(&settings.socket, settings.socket_group.as_deref())?;
+    for interface in &settings.interfaces {
+        datapath::preflight(interface, &settings.bpffs)?;
+    }
     let pins = Pins::open(&settings.bpffs)?;
     let store = Store::open(&settings.state_dir).await?;
     let snapshot = Snapshot::new(store.load_all().await?);

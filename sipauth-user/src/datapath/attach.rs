@@ -63,6 +63,21 @@ struct Present {
     mode: XdpAttached,
 }
 
+/// Whether [`attach_ingress`] would find the interface, and nobody else's program on it. To be asked before anything is pinned.
+///
+/// # Errors
+/// No such interface, or a foreign program.
+pub fn preflight(interface: &str, root: &Path) -> Result<(), DatapathError> {
+    let Some(present) = present(index(interface)?)? else {
+        return Ok(());
+    };
+    if Pins::at(root).link(interface, INGRESS).exists() {
+        Ok(())
+    } else {
+        Err(foreign(interface, &present))
+    }
+}
+
 /// Attaches the XDP program to `interface` and pins the link.
 ///
 /// # Errors

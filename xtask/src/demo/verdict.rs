@@ -88,13 +88,13 @@ impl Seen {
             }
             Expect::Authenticated => {
                 count(
-                    "challenge and flow",
-                    self.reason("challenge") + self.reason("flow"),
+                    "challenge, flow and flow_ack",
+                    self.reason("challenge") + self.reason("flow") + self.reason("flow_ack"),
                     DIGEST_CALL * tried + again,
                     true,
                 );
                 count("authenticated", self.outcome("authenticated"), tried, true);
-                &["challenge", "flow"]
+                &["challenge", "flow", "flow_ack"]
             }
             Expect::Called => {
                 // 180, 200 and the far end's BYE.
