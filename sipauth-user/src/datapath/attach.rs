@@ -24,6 +24,8 @@ pub use crate::config::XdpMode;
 
 const INGRESS: &str = "ingress";
 const EGRESS: &str = "egress";
+/// An empty directory says that the interface has our filter: there is no link that could be pinned.
+const CLSACT: &str = "clsact";
 /// What our filter is called among others of clsact; fixed, so that the next agent finds it.
 const CLSACT_PRIORITY: u16 = 50;
 const CLSACT_HANDLE: u32 = 1;
@@ -151,6 +153,8 @@ pub fn attach_egress(program: &mut SchedClassifier, interface: &str, pins: &Pins
         }
         Err(error) if errno(&error) == Some(libc::EINVAL) => {
             debug!(interface, "no TCX on this kernel; clsact");
+            // First the mark, so that a filter without one cannot be; a mark without a filter does no harm.
+            mark(&pins.link(interface, CLSACT))?;
             clsact(program, interface)?;
             Ok(EgressHook::Clsact)
         }
@@ -200,11 +204,15 @@ pub fn detach(pins: &Pins, interface: Option<&str>) -> Result<(), DatapathError>
         for name in pins.linked(hook).into_iter().filter(chosen) {
             let pin = pins.link(&name, hook);
             fs::remove_file(&pin).map_err(|source| file(&pin, source))?;
-            if hook == INGRESS {
-                // Where TCX is not known there is no pin for the way out. NotFound where there is no such filter either.
-                let _ = tc::qdisc_detach_program(&name, TcAttachType::Egress, abi::PROGRAM_EGRESS);
-            }
         }
+    }
+    for name in pins.linked(CLSACT).into_iter().filter(chosen) {
+        if let Err(error) = tc::qdisc_detach_program(&name, TcAttachType::Egress, abi::PROGRAM_EGRESS) {
+            // With the interface the filter is gone too.
+            debug!(interface = name, %error, "no filter to remove");
+        }
+        let pin = pins.link(&name, CLSACT);
+        fs::remove_dir(&pin).map_err(|source| file(&pin, source))?;
     }
     if interface.is_none() {
         for name in abi::MAPS {
@@ -221,6 +229,13 @@ pub fn detach(pins: &Pins, interface: Option<&str>) -> Result<(), DatapathError>
         }
     }
     Ok(())
+}
+
+fn mark(path: &Path) -> Result<(), DatapathError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(file(path, error)),
+        _ => Ok(()),
+    }
 }
 
 fn remove(path: &Path) -> Result<(), DatapathError> {
