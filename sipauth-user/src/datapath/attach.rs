@@ -19,7 +19,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use sipauth_common::abi;
 use tracing::{debug, info};
 
-use super::{DatapathError, Pins, pins::file};
+use super::{DatapathError, Pins, pins::file, sys};
 pub use crate::config::XdpMode;
 
 const INGRESS: &str = "ingress";
@@ -77,6 +77,10 @@ pub fn attach_ingress(program: &mut Xdp, interface: &str, mode: XdpMode, pins: &
         Ok(_) if present.as_ref().is_none_or(|p| p.mode != attached(mode)) => {
             // The interface is gone or was made anew, or another mode is asked for, which cannot be changed in place.
             info!(interface, mode = mode.label(), "attaching anew");
+            // At once, or the kernel may find the interface still taken. Of an interface that is gone there is nothing to detach.
+            if let Err(error) = sys::detach_link(&pin) {
+                debug!(interface, %error, "the old link is not attached");
+            }
             fs::remove_file(&pin).map_err(|source| file(&pin, source))?;
         }
         Ok(old) => {
@@ -203,6 +207,10 @@ pub fn detach(pins: &Pins, interface: Option<&str>) -> Result<(), DatapathError>
     for hook in [INGRESS, EGRESS] {
         for name in pins.linked(hook).into_iter().filter(chosen) {
             let pin = pins.link(&name, hook);
+            if let Err(error) = sys::detach_link(&pin) {
+                // The interface is gone, for one; without its pin the link goes all the same.
+                debug!(interface = name, %error, "not detached at once");
+            }
             fs::remove_file(&pin).map_err(|source| file(&pin, source))?;
         }
     }
