@@ -66,7 +66,7 @@ fn assert_goes(id: u32) {
 
 #[test]
 fn a_second_agents_programs_take_the_place_of_the_first_ones() {
-    require_root!(());
+    require_root!();
     let _turn = turn();
     let dir = PinDir::new();
     with_pair(|_| {
@@ -108,7 +108,7 @@ fn a_second_agents_programs_take_the_place_of_the_first_ones() {
 
 #[test]
 fn a_way_out_without_a_way_in_is_taken_off_too() {
-    require_root!(());
+    require_root!();
     let _turn = turn();
     let dir = PinDir::new();
     with_pair(|_| {
@@ -132,7 +132,7 @@ fn a_way_out_without_a_way_in_is_taken_off_too() {
 
 #[test]
 fn an_interface_that_was_made_anew_is_attached_anew() {
-    require_root!(());
+    require_root!();
     let _turn = turn();
     let dir = PinDir::new();
     with_pair(|_| {

@@ -118,7 +118,7 @@ fn answers() -> Vec<(Frame, usize)> {
 
 #[test]
 fn an_answer_leaves_from_the_protected_port_with_a_right_checksum() {
-    require_root!(());
+    require_root!();
     let mut bench = Bench::new();
     for (frame, at) in answers() {
         for port in PUNT {
@@ -144,7 +144,7 @@ fn an_answer_leaves_from_the_protected_port_with_a_right_checksum() {
 
 #[test]
 fn no_checksum_stays_none_and_one_that_comes_to_zero_does_not_become_none() {
-    require_root!(());
+    require_root!();
     let mut bench = Bench::new();
     for to in ["203.0.113.5", "2001:db8::5"] {
         let at = if to.contains(':') { 54 } else { 34 };
@@ -173,7 +173,7 @@ fn no_checksum_stays_none_and_one_that_comes_to_zero_does_not_become_none() {
 
 #[test]
 fn a_later_fragment_is_left_alone() {
-    require_root!(());
+    require_root!();
     let mut bench = Bench::new();
     for protocol in [17, 6] {
         let v4 = |fragment| Frame {
@@ -204,7 +204,7 @@ fn a_later_fragment_is_left_alone() {
 
 #[test]
 fn what_is_cut_or_of_another_protocol_is_left_alone() {
-    require_root!(());
+    require_root!();
     let mut bench = Bench::new();
     for to in ["203.0.113.5", "2001:db8::5"] {
         let answer = Frame {
@@ -235,7 +235,7 @@ fn what_is_cut_or_of_another_protocol_is_left_alone() {
 
 #[test]
 fn whom_the_softswitch_sends_a_request_becomes_a_peer() {
-    require_root!(());
+    require_root!();
     let mut bench = Bench::new();
     let cases: [(&[u8], u16, bool); 12] = [
         (b"INVITE sip:100@203.0.113.5 SIP/2.0\r\n", SIP, true),
@@ -271,7 +271,7 @@ fn whom_the_softswitch_sends_a_request_becomes_a_peer() {
 
 #[test]
 fn a_request_makes_an_old_peer_young_and_a_response_does_not() {
-    require_root!(());
+    require_root!();
     let mut bench = Bench::new();
     let at = address("203.0.113.5");
     bench.programs.maps.put_peer(&at, 1).expect("PEERS");
@@ -287,7 +287,7 @@ fn a_request_makes_an_old_peer_young_and_a_response_does_not() {
 
 #[test]
 fn a_later_fragment_of_a_request_teaches_nothing() {
-    require_root!(());
+    require_root!();
     let mut bench = Bench::new();
     let request = |to| Frame {
         payload: sipauth_tests::frame::INVITE.to_vec(),
@@ -313,7 +313,7 @@ fn a_later_fragment_of_a_request_teaches_nothing() {
 
 #[test]
 fn a_connection_that_the_softswitch_opens_is_known() {
-    require_root!(());
+    require_root!();
     let mut bench = Bench::new();
     // Flags, from, to: becomes a flow, becomes a peer.
     let cases = [

@@ -126,13 +126,13 @@ fn datagrams(offload: bool) {
 
 #[test]
 fn a_datagram_is_punted_and_its_answer_leaves_from_the_protected_port() {
-    require_root!(());
+    require_root!();
     datagrams(true);
 }
 
 #[test]
 fn checksums_of_datagrams_are_right_on_the_wire() {
-    require_root!(());
+    require_root!();
     datagrams(false);
 }
 
@@ -198,12 +198,12 @@ fn transfer(stream: &mut TcpStream, out: &[u8], expected: usize) -> Vec<u8> {
 
 #[test]
 fn a_connection_is_punted_and_carries_bytes_both_ways() {
-    require_root!(());
+    require_root!();
     connections(true);
 }
 
 #[test]
 fn checksums_of_segments_are_right_on_the_wire() {
-    require_root!(());
+    require_root!();
     connections(false);
 }

@@ -236,7 +236,7 @@ fn mutate(frame: &mut Frame, r: &mut Random) {
 
 #[test]
 fn the_model_and_the_kernel_agree_on_generated_packets() {
-    require_root!(());
+    require_root!();
     let seed = std::env::var("SIPAUTH_SEED")
         .ok()
         .and_then(|text| text.parse().ok())

@@ -37,7 +37,7 @@ fn says(frame: Frame, payload: &[u8]) -> Frame {
 
 #[test]
 fn every_reason_is_reached() {
-    require_root!(());
+    require_root!();
     for entry in ENTRIES {
         for v6 in [false, true] {
             let mut bench = Bench::new(entry);
@@ -257,7 +257,7 @@ fn every_reason_is_reached() {
 
 #[test]
 fn monitor_mode_counts_everything_and_passes_everything_unchanged() {
-    require_root!(());
+    require_root!();
     for entry in ENTRIES {
         let mut bench = Bench::new(entry);
         populate(&mut bench);
