@@ -29,9 +29,9 @@ pub fn root_or_skip(test: &str) -> bool {
 /// Returns from the calling test, after saying `SKIP`, when it does not run as root.
 #[macro_export]
 macro_rules! require_root {
-    ($value:expr) => {
+    ($($value:expr)?) => {
         if !$crate::privilege::root_or_skip(std::thread::current().name().unwrap_or("test")) {
-            return $value;
+            return $($value)?;
         }
     };
 }

@@ -5,9 +5,13 @@
 mod bench;
 #[path = "kernel/budget.rs"]
 mod budget;
+#[path = "kernel/families.rs"]
+mod families;
 #[path = "kernel/generated.rs"]
 mod generated;
 #[path = "kernel/reasons.rs"]
 mod reasons;
 #[path = "kernel/shapes.rs"]
 mod shapes;
+#[path = "kernel/tables.rs"]
+mod tables;

@@ -71,7 +71,7 @@ impl Ring {
                 &["--workspace", "--doc"],
             ],
             Self::Object => &[&["--workspace", "--test", "object", "--", "--show-output"]],
-            Self::Kernel => &[&["--workspace", "--test", "kernel", "--", "--show-output"]],
+            Self::Kernel => &[&["--workspace", "--test", "kernel", "--test", "egress", "--", "--show-output"]],
             Self::Lab => &[&["--workspace", "--test", "lab", "--", "--show-output", "--test-threads=1"]],
             Self::Vm => &[],
         }

@@ -1,5 +1,7 @@
 //! UDP (RFC 768) and TCP (RFC 9293), up to the first bytes of the payload.
 
+use core::arch::asm;
+
 use sipauth_common::{
     decide::{Content, TCP},
     reason::Reason,
@@ -67,21 +69,41 @@ fn head(packet: &Packet, at: usize, n: usize) -> Option<Window> {
         // The byte before the payload is the header's last.
         1 => (u64::from(u16::from_le(packet.read::<u16>(at - 1)?) >> 8), 0),
         2 | 3 => {
-            let (first, last) = (u16::from_le(packet.read::<u16>(at)?), u16::from_le(packet.read::<u16>(at + n - 2)?));
+            let (first, last) = (
+                u16::from_le(packet.read::<u16>(at)?),
+                u16::from_le(packet.read::<u16>(at + bounded(n - 2))?),
+            );
             (u64::from(first) | (u64::from(last) >> (8 * (4 - n)) << 16), 0)
         }
         4..8 => {
-            let (first, last) = (u32::from_le(packet.read::<u32>(at)?), u32::from_le(packet.read::<u32>(at + n - 4)?));
+            let (first, last) = (
+                u32::from_le(packet.read::<u32>(at)?),
+                u32::from_le(packet.read::<u32>(at + bounded(n - 4))?),
+            );
             (u64::from(first) | (u64::from(last) >> (8 * (8 - n)) << 32), 0)
         }
         8 => (u64::from_le(packet.read::<u64>(at)?), 0),
         9..WINDOW => (
             u64::from_le(packet.read::<u64>(at)?),
-            u64::from_le(packet.read::<u64>(at + n - 8)?) >> (8 * (WINDOW - n)),
+            u64::from_le(packet.read::<u64>(at + bounded(n - 8))?) >> (8 * (WINDOW - n)),
         ),
         _ => (u64::from_le(packet.read::<u64>(at)?), u64::from_le(packet.read::<u64>(at + 8)?)),
     };
     Some(Window { low, high })
+}
+
+/// `n`, which is below [`WINDOW`], so that the verifier knows it.
+///
+/// In assembly, because the compiler knows it too and would leave the mask and the packet's own check out; kernel 6.1 forgets the
+/// bounds of a number that was compared in one register and is used in another ("math between pkt pointer and register with
+/// unbounded min value is not allowed"). 6.18 does not.
+#[inline(always)]
+fn bounded(n: usize) -> usize {
+    const { assert!(WINDOW == 16) };
+    let mut n = n;
+    // SAFETY: a bitwise and of one register.
+    unsafe { asm!("{n} &= 15", n = inout(reg) n, options(pure, nomem, nostack)) };
+    n
 }
 
 #[inline(always)]

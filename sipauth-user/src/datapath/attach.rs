@@ -19,11 +19,13 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use sipauth_common::abi;
 use tracing::{debug, info};
 
-use super::{DatapathError, Pins, pins::file};
+use super::{DatapathError, Pins, pins::file, sys};
 pub use crate::config::XdpMode;
 
 const INGRESS: &str = "ingress";
 const EGRESS: &str = "egress";
+/// An empty directory says that the interface has our filter: there is no link that could be pinned.
+const CLSACT: &str = "clsact";
 /// What our filter is called among others of clsact; fixed, so that the next agent finds it.
 const CLSACT_PRIORITY: u16 = 50;
 const CLSACT_HANDLE: u32 = 1;
@@ -90,6 +92,10 @@ pub fn attach_ingress(program: &mut Xdp, interface: &str, mode: XdpMode, pins: &
         Ok(_) if present.as_ref().is_none_or(|p| p.mode != attached(mode)) => {
             // The interface is gone or was made anew, or another mode is asked for, which cannot be changed in place.
             info!(interface, mode = mode.label(), "attaching anew");
+            // At once, or the kernel may find the interface still taken. Of an interface that is gone there is nothing to detach.
+            if let Err(error) = sys::detach_link(&pin) {
+                debug!(interface, %error, "the old link is not attached");
+            }
             fs::remove_file(&pin).map_err(|source| file(&pin, source))?;
         }
         Ok(old) => {
@@ -166,6 +172,8 @@ pub fn attach_egress(program: &mut SchedClassifier, interface: &str, pins: &Pins
         }
         Err(error) if errno(&error) == Some(libc::EINVAL) => {
             debug!(interface, "no TCX on this kernel; clsact");
+            // First the mark, so that a filter without one cannot be; a mark without a filter does no harm.
+            mark(&pins.link(interface, CLSACT))?;
             clsact(program, interface)?;
             Ok(EgressHook::Clsact)
         }
@@ -214,12 +222,20 @@ pub fn detach(pins: &Pins, interface: Option<&str>) -> Result<(), DatapathError>
     for hook in [INGRESS, EGRESS] {
         for name in pins.linked(hook).into_iter().filter(chosen) {
             let pin = pins.link(&name, hook);
-            fs::remove_file(&pin).map_err(|source| file(&pin, source))?;
-            if hook == INGRESS {
-                // Where TCX is not known there is no pin for the way out. NotFound where there is no such filter either.
-                let _ = tc::qdisc_detach_program(&name, TcAttachType::Egress, abi::PROGRAM_EGRESS);
+            if let Err(error) = sys::detach_link(&pin) {
+                // The interface is gone, for one; without its pin the link goes all the same.
+                debug!(interface = name, %error, "not detached at once");
             }
+            fs::remove_file(&pin).map_err(|source| file(&pin, source))?;
         }
+    }
+    for name in pins.linked(CLSACT).into_iter().filter(chosen) {
+        if let Err(error) = tc::qdisc_detach_program(&name, TcAttachType::Egress, abi::PROGRAM_EGRESS) {
+            // With the interface the filter is gone too.
+            debug!(interface = name, %error, "no filter to remove");
+        }
+        let pin = pins.link(&name, CLSACT);
+        fs::remove_dir(&pin).map_err(|source| file(&pin, source))?;
     }
     if interface.is_none() {
         for name in abi::MAPS {
@@ -236,6 +252,13 @@ pub fn detach(pins: &Pins, interface: Option<&str>) -> Result<(), DatapathError>
         }
     }
     Ok(())
+}
+
+fn mark(path: &Path) -> Result<(), DatapathError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(file(path, error)),
+        _ => Ok(()),
+    }
 }
 
 fn remove(path: &Path) -> Result<(), DatapathError> {

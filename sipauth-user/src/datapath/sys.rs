@@ -2,8 +2,13 @@
 //! writes from several threads, which the kernel allows, and reads 100,000 entries at a time.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
 };
 
 use aya::Pod;
@@ -12,7 +17,9 @@ const LOOKUP: libc::c_int = 1;
 const UPDATE: libc::c_int = 2;
 const DELETE: libc::c_int = 3;
 const NEXT_KEY: libc::c_int = 4;
+const OBJ_GET: libc::c_int = 7;
 const LOOKUP_BATCH: libc::c_int = 24;
+const LINK_DETACH: libc::c_int = 34;
 
 /// The kernel's own "not supported", which libc does not know.
 const ENOTSUPP: libc::c_int = 524;
@@ -42,12 +49,44 @@ struct Batch {
     flags: u64,
 }
 
+/// `union bpf_attr` for pins.
+#[repr(C)]
+#[derive(Default)]
+struct Pinned {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// `union bpf_attr` for what a link alone is given to.
+#[repr(C)]
+#[derive(Default)]
+struct Link {
+    fd: u32,
+}
+
 /// # Safety
 /// The pointers in `attr` are valid for what `command` reads and writes there.
-unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<()> {
+unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is one of the structures above, with its own size; the rest is the caller's promise.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Detaches the link that is pinned at `path` (kernel 5.9). Without it the program would go some time after the pin and the last
+/// handle: the kernel lets go of links in its own time.
+pub(super) fn detach_link(path: &Path) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut pinned = Pinned {
+        path: name.as_ptr() as u64,
+        ..Pinned::default()
+    };
+    // SAFETY: `path` points at a string that ends with a zero.
+    let link = unsafe { bpf(OBJ_GET, &mut pinned) }?;
+    // SAFETY: a file descriptor that the kernel has just made for us.
+    let link = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(link).map_err(io::Error::other)?) };
+    // SAFETY: no pointers.
+    unsafe { bpf(LINK_DETACH, &mut Link { fd: fd(&link) }) }.map(drop)
 }
 
 fn element<K, V>(map: &OwnedFd, key: &K, value: *const V, flags: u64) -> Element {
@@ -78,7 +117,7 @@ pub(super) fn lookup<K: Pod, V: Pod>(map: &OwnedFd, key: &K) -> io::Result<Optio
     // SAFETY: key and value have the map's sizes.
     let result = unsafe { bpf(LOOKUP, &mut element(map, key, value.as_mut_ptr(), 0)) };
     // SAFETY: zeroed, then filled by the kernel; any bits are valid for `Pod`.
-    found(result.map(|()| unsafe { value.assume_init() }))
+    found(result.map(|_| unsafe { value.assume_init() }))
 }
 
 /// All CPUs' values of a per-CPU map; `V` is a multiple of 8 bytes, as the kernel spaces them.
@@ -93,7 +132,7 @@ pub(super) fn lookup_per_cpu<K: Pod, V: Pod>(map: &OwnedFd, key: &K, cpus: usize
 
 pub(super) fn update<K: Pod, V: Pod>(map: &OwnedFd, key: &K, value: &V) -> io::Result<()> {
     // SAFETY: key and value have the map's sizes.
-    unsafe { bpf(UPDATE, &mut element(map, key, value, 0)) }
+    unsafe { bpf(UPDATE, &mut element(map, key, value, 0)) }.map(drop)
 }
 
 /// False where there was no such entry.
@@ -137,7 +176,7 @@ fn batches<K: Pod, V: Pod>(map: &OwnedFd, max: u32) -> io::Result<Vec<(K, V)>> {
         // SAFETY: `keys` and `values` have room for `count` entries of the map's sizes, `token` for the largest key.
         let result = unsafe { bpf(LOOKUP_BATCH, &mut batch) };
         let last = match result {
-            Ok(()) => false,
+            Ok(_) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             Err(error) => return Err(error),
         };
@@ -165,7 +204,7 @@ fn one_by_one<K: Pod, V: Pod>(map: &OwnedFd) -> io::Result<Vec<(K, V)>> {
         };
         // SAFETY: both keys have the map's size; a null key asks for the first.
         match unsafe { bpf(NEXT_KEY, &mut attr) } {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(all),
             Err(error) => return Err(error),
         }

@@ -42,7 +42,7 @@ fn many(bench: &mut Bench, bytes: &[u8], n: u64, reason: Reason) -> (u64, u64) {
 
 #[test]
 fn a_source_beyond_its_rate_is_dropped_and_others_are_not() {
-    require_root!(());
+    require_root!();
     stay_on_one_cpu();
     for entry in ENTRIES {
         let mut bench = Bench::new(entry);
@@ -72,7 +72,7 @@ fn a_source_beyond_its_rate_is_dropped_and_others_are_not() {
 
 #[test]
 fn a_lane_beyond_its_rate_is_dropped_and_the_trusted_lane_is_not() {
-    require_root!(());
+    require_root!();
     stay_on_one_cpu();
     for entry in ENTRIES {
         let mut bench = Bench::new(entry);
@@ -91,7 +91,7 @@ fn a_lane_beyond_its_rate_is_dropped_and_the_trusted_lane_is_not() {
 
 #[test]
 fn of_tcp_only_what_opens_a_connection_costs_a_token() {
-    require_root!(());
+    require_root!();
     stay_on_one_cpu();
     let mut bench = Bench::new(ENTRIES[0]);
     populate(&mut bench);

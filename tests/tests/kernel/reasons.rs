@@ -12,6 +12,7 @@ use sipauth_tests::{frame::Frame, require_root};
 use crate::bench::{Bench, ENTRIES, address, policy, populate};
 
 const RESPONSE: &[u8] = b"SIP/2.0 200 OK\r\n\r\n";
+const ACK: &[u8] = b"ACK sip:100@192.0.2.1 SIP/2.0\r\n\r\n";
 const BYE: &[u8] = b"BYE sip:100@192.0.2.1 SIP/2.0\r\n\r\n";
 
 /// An INVITE from `203.0.113.n` or `2001:db8::n`.
@@ -36,7 +37,7 @@ fn says(frame: Frame, payload: &[u8]) -> Frame {
 
 #[test]
 fn every_reason_is_reached() {
-    require_root!(());
+    require_root!();
     for entry in ENTRIES {
         for v6 in [false, true] {
             let mut bench = Bench::new(entry);
@@ -65,6 +66,8 @@ fn every_reason_is_reached() {
             case(&mut bench, "a response without a flow", says(from(3), RESPONSE), NoFlow, 3);
             case(&mut bench, "BYE without a flow", says(from(3), BYE), Challenge, 3);
             case(&mut bench, "BYE in a flow", says(from(5), BYE), Flow, 5);
+            case(&mut bench, "ACK in a flow", says(from(5), ACK), FlowAck, 5);
+            case(&mut bench, "ACK without a flow", says(from(3), ACK), Challenge, 3);
             case(&mut bench, "INVITE in a flow", from(5), Challenge, 5);
             case(&mut bench, "TCP in a flow", Frame { protocol: 6, ..from(5) }, Flow, 5);
             case(&mut bench, "mode peer, a response", says(from(4), RESPONSE), Peer, 4);
@@ -233,6 +236,7 @@ fn every_reason_is_reached() {
             case(&mut bench, "the agent is down", from(3), AgentDown, 3);
             case(&mut bench, "mode ip without the agent", from(1), IpMatch, 1);
             case(&mut bench, "a flow without the agent", says(from(5), BYE), Flow, 5);
+            case(&mut bench, "an ACK in it without the agent", says(from(5), ACK), Flow, 5);
             bench.change(|c| c.flags = flags::FAIL_OPEN);
             case(&mut bench, "fail open", from(3), FailOpen, 3);
             case(&mut bench, "a peer never fails open", from(4), AgentDown, 4);
@@ -253,7 +257,7 @@ fn every_reason_is_reached() {
 
 #[test]
 fn monitor_mode_counts_everything_and_passes_everything_unchanged() {
-    require_root!(());
+    require_root!();
     for entry in ENTRIES {
         let mut bench = Bench::new(entry);
         populate(&mut bench);

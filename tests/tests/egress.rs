@@ -1,0 +1,13 @@
+//! The egress program in the kernel, packet by packet, and both programs on a pair of virtual interfaces with real sockets.
+//! Network namespaces are made and left by each test's own threads; the machine's interfaces are not touched.
+
+#[path = "egress/attach.rs"]
+mod attach;
+#[path = "egress/net.rs"]
+mod net;
+#[path = "egress/packets.rs"]
+mod packets;
+#[path = "egress/sockets.rs"]
+mod sockets;
+#[path = "egress/support.rs"]
+mod support;
