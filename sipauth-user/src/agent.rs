@@ -65,8 +65,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         events.clone(),
         shutdown.clone(),
     )?);
-    agent.beat()?;
-
     let workers = start_workers(&agent, &keys, &shutdown)?;
     agent.set_counts(workers.counts());
     let metrics = match agent.settings().metrics {
@@ -74,7 +72,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         None => None,
     };
     let mut sampled = Events::open(agent.maps())?;
-    agent.attach(&mut programs)?;
+    // Not before the sockets are there: from the first beat on an earlier agent's program hands over packets. At a port that nobody
+    // listens at they would be lost, also where failing open was asked for, and answered with an ICMP error that names that port.
+    agent.beat()?;
+    agent.attach(&mut programs).inspect_err(|_| agent.say_goodbye())?;
     agent.set_ready();
     info!(gateways, "ready");
 

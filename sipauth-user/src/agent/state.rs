@@ -131,9 +131,13 @@ impl Agent {
         Ok(())
     }
 
-    /// Tells the kernel program that the agent is alive.
+    /// Tells the kernel program that the agent is alive; nothing any more once it ends, so that no late beat takes back the goodbye.
     pub(super) fn beat(&self) -> Result<(), DatapathError> {
-        self.write_config(|config| config.heartbeat_ns = monotonic_ns())
+        self.write_config(|config| {
+            if !self.shutdown.is_cancelled() {
+                config.heartbeat_ns = monotonic_ns();
+            }
+        })
     }
 
     /// Tells the kernel program that the agent ends.

@@ -1,5 +1,6 @@
 //! The agent stops, dies, comes back, and goes for good.
 
+use std::net::UdpSocket;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use sipauth_tests::agent::Agent;
 use sipauth_tests::lab::{Host, Lab};
 use sipauth_tests::peers::{Call, Uas, Via};
 use sipauth_tests::require_root;
+use sipauth_user::config::DEFAULT_PUNT_PORT;
 
 use crate::support::{add, assert_admitted, assert_refused, digest, lab};
 
@@ -65,6 +67,25 @@ fn with_fail_open_new_password_calls_are_admitted_without_the_agent() -> anyhow:
     agent.restart()?;
     assert!(agent.stats()?.reason("fail_open") >= 1);
     assert!(plain.run(&lab)?.all_refused(), "the agent is back");
+    Ok(())
+}
+
+#[test]
+fn a_start_that_fails_takes_no_packets() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
+    let mut agent = Agent::start(&lab, &["--fail-open"])?;
+    add(&agent, Host::PbxPassword)?;
+    agent.stop()?;
+    let taken = lab.inside(Host::Softswitch, || Ok(UdpSocket::bind(("0.0.0.0", DEFAULT_PUNT_PORT))?))?;
+    let refused = agent.expect_exit()?;
+    assert!(refused.stderr.contains("punt-port"), "{refused:?}");
+    let outcome = Call::from(Host::PbxPassword).run(&lab)?;
+    assert!(outcome.all_answered(), "fail open: {outcome:?}");
+    assert_eq!(outcome.retransmissions, 0, "not one packet is handed to nobody: {outcome:?}");
+    drop(taken);
+    agent.restart()?;
     Ok(())
 }
 
