@@ -82,6 +82,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let tasks = tokio_util::task::TaskTracker::new();
     tasks.spawn(control::serve(listener, Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(heartbeat(Arc::clone(&agent), shutdown.clone()));
+    tasks.spawn(watch(Arc::clone(&agent), programs, shutdown.clone()));
     let (log, names, stop) = (events, Arc::clone(&agent), shutdown.clone());
     tasks.spawn(async move { log.collect(&mut sampled, &names, stop).await });
     if let Some(server) = metrics {
@@ -167,6 +168,17 @@ async fn heartbeat(agent: Arc<Agent>, shutdown: CancellationToken) {
                 warn!(%error, "cannot tell the kernel program that the agent is alive; new calls that need it will be refused");
             }
             Err(_) => {}
+        }
+    }
+}
+
+/// Looks after the interfaces: the kernel takes the programs off without a word when one is deleted.
+async fn watch(agent: Arc<Agent>, mut programs: datapath::Programs, shutdown: CancellationToken) {
+    let mut looks = tokio::time::interval(HEARTBEAT);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = looks.tick() => agent.attach_lost(&mut programs),
         }
     }
 }

@@ -74,6 +74,14 @@ impl Present {
     }
 }
 
+/// Whether an interface has an XDP program, ours or another.
+///
+/// # Errors
+/// No such interface.
+pub fn has_program(interface: &str) -> Result<bool, DatapathError> {
+    present(index(interface)?).map(|present| present.is_some())
+}
+
 /// Whether [`attach_ingress`] would find the interface, and nobody else's program on it. To be asked before anything is pinned.
 ///
 /// # Errors

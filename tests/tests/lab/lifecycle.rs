@@ -90,6 +90,37 @@ fn a_start_that_fails_takes_no_packets() -> anyhow::Result<()> {
 }
 
 #[test]
+fn an_interface_that_is_made_anew_is_protected_again() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let make = ["ip", "link", "add", "anew0", "type", "veth", "peer", "name", "anew1"];
+    let has_program = || {
+        lab.run(Host::Softswitch, &["ip", "link", "show", "dev", "anew0"])
+            .map(|text| text.contains("xdp"))
+    };
+    lab.run(Host::Softswitch, &make)?;
+    let agent = Agent::start(&lab, &["--interface", "anew0"])?;
+    assert!(has_program()?, "attached at the start");
+    lab.run(Host::Softswitch, &["ip", "link", "del", "anew0"])?;
+    std::thread::sleep(Duration::from_secs(2));
+    lab.run(Host::Softswitch, &make)?;
+    let begin = std::time::Instant::now();
+    while !has_program()? {
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "the softswitch stands open\n{}",
+            agent.log_tail()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(agent.cli(&["detach"])?.code, 0);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!has_program()?, "nothing is put back after a detachment");
+    lab.run(Host::Softswitch, &["ip", "link", "del", "anew0"])?;
+    Ok(())
+}
+
+#[test]
 fn a_restart_under_load_loses_no_call_of_mode_ip_and_admits_no_stranger() -> anyhow::Result<()> {
     require_root!(Ok(()));
     let lab = lab();
