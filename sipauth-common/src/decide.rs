@@ -226,7 +226,7 @@ fn password<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: 
     };
     let passes = match class {
         // TCP: only a connection that the softswitch itself opened is not the agent's.
-        None => flow.is_some(),
+        None => flow.is_some() && matches!(packet.content, Content::Tcp { opens: false }),
         Some(Class::Request(method)) if method.is_initial() => false,
         // It may answer the agent's own challenge, which the softswitch knows nothing of; the agent tells by the To tag.
         Some(Class::Request(Method::Ack)) if flow.is_some() && config.agent_alive(maps.now()) => {
@@ -294,10 +294,12 @@ fn peer<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: u32,
 }
 
 /// A TCP segment of a connection that the softswitch opened from a protected port; the egress program remembers these as flows.
+/// A SYN is none: the flow does not say which way a connection goes, and a peer could open one of its own from the port that
+/// the softswitch connected to.
 #[inline(always)]
 fn softswitch_connection<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> Option<Decision> {
     match packet.content {
-        Content::Tcp { .. } => live_flow(packet, maps, config).map(|flow| Decision::new(Reason::Flow, flow.gateway)),
+        Content::Tcp { opens: false } => live_flow(packet, maps, config).map(|flow| Decision::new(Reason::Flow, flow.gateway)),
         _ => None,
     }
 }

@@ -77,7 +77,7 @@ reasons! {
     BadIpHeader       Drop "bad_ip_header"       "an IP header with an impossible length or version",
     BadUdpLength      Drop "bad_udp_length"      "a UDP length below 8 or beyond the packet",
     BadTcpHeader      Drop "bad_tcp_header"      "a TCP header with an impossible length",
-    BadExtension      Drop "bad_extension"       "too many or malformed IPv6 extension headers",
+    BadExtension      Drop "bad_extension"       "too many VLAN tags, or too many or malformed IPv6 extension headers",
     TinyFragment      Drop "tiny_fragment"       "a first fragment that is too short for its transport header",
     PuntPort          Drop "punt_port"           "sent from outside to a port of the agent",
     FragmentUnknown   Drop "fragment_unknown"    "a later fragment from an unknown source",

@@ -130,6 +130,7 @@ fn read(packet: &Packet) -> Result<Parsed, Reason> {
     match ethernet::read(packet) {
         Some((ethernet::IPV4, offset)) => upper(packet, ipv4::read(packet, offset)?),
         Some((ethernet::IPV6, offset)) => upper(packet, ipv6::read(packet, offset)?),
+        Some((ethernet::VLAN | ethernet::VLAN_SERVICE, _)) => Err(Reason::BadExtension),
         _ => Ok(OTHER),
     }
 }

@@ -65,8 +65,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         events.clone(),
         shutdown.clone(),
     )?);
-    agent.beat()?;
-
     let workers = start_workers(&agent, &keys, &shutdown)?;
     agent.set_counts(workers.counts());
     let metrics = match agent.settings().metrics {
@@ -74,13 +72,17 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         None => None,
     };
     let mut sampled = Events::open(agent.maps())?;
-    agent.attach(&mut programs)?;
+    // Not before the sockets are there: from the first beat on an earlier agent's program hands over packets. At a port that nobody
+    // listens at they would be lost, also where failing open was asked for, and answered with an ICMP error that names that port.
+    agent.beat()?;
+    agent.attach(&mut programs).inspect_err(|_| agent.say_goodbye())?;
     agent.set_ready();
     info!(gateways, "ready");
 
     let tasks = tokio_util::task::TaskTracker::new();
     tasks.spawn(control::serve(listener, Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(heartbeat(Arc::clone(&agent), shutdown.clone()));
+    tasks.spawn(watch(Arc::clone(&agent), programs, shutdown.clone()));
     let (log, names, stop) = (events, Arc::clone(&agent), shutdown.clone());
     tasks.spawn(async move { log.collect(&mut sampled, &names, stop).await });
     if let Some(server) = metrics {
@@ -166,6 +168,17 @@ async fn heartbeat(agent: Arc<Agent>, shutdown: CancellationToken) {
                 warn!(%error, "cannot tell the kernel program that the agent is alive; new calls that need it will be refused");
             }
             Err(_) => {}
+        }
+    }
+}
+
+/// Looks after the interfaces: the kernel takes the programs off without a word when one is deleted.
+async fn watch(agent: Arc<Agent>, mut programs: datapath::Programs, shutdown: CancellationToken) {
+    let mut looks = tokio::time::interval(HEARTBEAT);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = looks.tick() => agent.attach_lost(&mut programs),
         }
     }
 }

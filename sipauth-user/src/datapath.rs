@@ -19,7 +19,7 @@ use aya::{
 use sipauth_common::abi;
 use tracing::debug;
 
-pub use attach::{Attached, EgressHook, XdpMode, attach_egress, attach_ingress, detach, interfaces, preflight};
+pub use attach::{Attached, EgressHook, XdpMode, attach_egress, attach_ingress, detach, has_program, interfaces, preflight};
 pub use error::DatapathError;
 pub use events::Events;
 pub use maps::Maps;

@@ -136,6 +136,7 @@ impl<'a> Message<'a> {
             if count > MAX_HEADERS {
                 return Err(ParseError::TooManyHeaders);
             }
+            one_reading(line)?;
             let Some(header) = split(line) else {
                 fault = fault.or(Some(ParseError::BadHeader));
                 continue;
@@ -356,6 +357,16 @@ fn check(value: &[u8]) -> Result<(), ParseError> {
         _ => b.is_ascii_control(),
     };
     if value.iter().enumerate().any(bad) {
+        Err(ParseError::BadByte)
+    } else {
+        Ok(())
+    }
+}
+
+/// Some parsers end a line at a CR alone, others the message at a NUL: they would find other headers than we do, in any line.
+fn one_reading(line: &[u8]) -> Result<(), ParseError> {
+    let bad = |at: usize| line[at] == 0 || line.get(at + 1) != Some(&b'\n');
+    if memchr::memchr2_iter(b'\r', 0, line).any(bad) {
         Err(ParseError::BadByte)
     } else {
         Ok(())

@@ -61,6 +61,7 @@ pub fn read(frame: &[u8]) -> Result<Read, Reason> {
     let mut read = match kind {
         0x0800 => ipv4(ip)?,
         0x86dd => ipv6(ip)?,
+        0x8100 | 0x88a8 => return Err(Reason::BadExtension),
         _ => return Ok(nothing),
     };
     if read.transport != 0 {

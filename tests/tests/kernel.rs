@@ -1,6 +1,8 @@
 //! The ingress program in the kernel (`BPF_PROG_TEST_RUN`): every header shape, every reason, every prefix, and the model on
 //! generated packets. Both entry points are run.
 
+#[path = "kernel/attach.rs"]
+mod attach;
 #[path = "kernel/bench.rs"]
 mod bench;
 #[path = "kernel/budget.rs"]

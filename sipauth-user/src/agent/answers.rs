@@ -17,7 +17,7 @@ use crate::{
         Caller, Counted, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, Handler, InterfaceStatus, ReasonCount, Reply, Request,
         Response, StatsReport, StatusReport, Transport, parse_message,
     },
-    datapath::{self, DatapathError},
+    datapath::DatapathError,
     metrics,
 };
 
@@ -154,10 +154,9 @@ impl Agent {
     /// Takes everything down, and the agent with it: it has nothing left to serve.
     fn detach(&self) -> Response {
         let removed = removed(self.pins());
-        match datapath::detach(self.pins(), None) {
+        match self.detach_all() {
             Ok(()) => {
                 tracing::info!("detached on request");
-                self.shutdown.cancel();
                 Response::Detached { removed }
             }
             Err(error) => Response::failed(&error),

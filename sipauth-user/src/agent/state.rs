@@ -33,6 +33,8 @@ pub(super) struct Agent {
     accounts: ArcSwap<Accounts>,
     counts: OnceLock<Counts>,
     ready: AtomicBool,
+    /// Held while programs are put on interfaces or taken off.
+    attaching: std::sync::Mutex<()>,
     began: Instant,
     pub(super) events: EventLog,
     pub(super) shutdown: CancellationToken,
@@ -60,6 +62,7 @@ impl Agent {
             accounts: ArcSwap::from_pointee(accounts),
             counts: OnceLock::new(),
             ready: AtomicBool::new(false),
+            attaching: std::sync::Mutex::new(()),
             began: Instant::now(),
             events,
             shutdown,
@@ -108,19 +111,50 @@ impl Agent {
         self.accounts().snapshot.gateway(gateway).map(|gateway| gateway.name.clone())
     }
 
+    /// Puts the programs back on interfaces that lost them: one that was deleted and made anew (a VLAN, a bond, a tunnel) has none,
+    /// and the softswitch stands open behind it. An interface that is not there is looked for again the next time.
+    pub(super) fn attach_lost(&self, programs: &mut Programs) {
+        let _turn = self.attaching.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.shutdown.is_cancelled() {
+            return;
+        }
+        for interface in &self.settings.interfaces {
+            if !matches!(datapath::has_program(interface), Ok(false)) {
+                continue;
+            }
+            match self.attach_to(programs, interface) {
+                Ok(()) => warn!(interface, "had lost its programs"),
+                Err(error) => tracing::error!(interface, %error, "not protected"),
+            }
+        }
+    }
+
+    fn attach_to(&self, programs: &mut Programs, interface: &str) -> Result<(), DatapathError> {
+        // The way out first: the agent's answers must find it.
+        let egress = datapath::attach_egress(programs.egress()?, interface, &self.pins)?;
+        let ingress = datapath::attach_ingress(programs.ingress()?, interface, self.settings.xdp_mode, &self.pins)?;
+        info!(
+            interface,
+            mode = self.settings.xdp_mode.label(),
+            egress = egress.label(),
+            ?ingress,
+            "attached"
+        );
+        Ok(())
+    }
+
+    /// Takes everything down; the agent ends then, and puts nothing back.
+    pub(super) fn detach_all(&self) -> Result<(), DatapathError> {
+        let _turn = self.attaching.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        datapath::detach(&self.pins, None)?;
+        self.shutdown.cancel();
+        Ok(())
+    }
+
     /// Puts the programs on every interface, and off those that an earlier agent protected and this one does not.
     pub(super) fn attach(&self, programs: &mut Programs) -> Result<(), DatapathError> {
         for interface in &self.settings.interfaces {
-            // The way out first: the agent's answers must find it.
-            let egress = datapath::attach_egress(programs.egress()?, interface, &self.pins)?;
-            let ingress = datapath::attach_ingress(programs.ingress()?, interface, self.settings.xdp_mode, &self.pins)?;
-            info!(
-                interface,
-                mode = self.settings.xdp_mode.label(),
-                egress = egress.label(),
-                ?ingress,
-                "attached"
-            );
+            self.attach_to(programs, interface)?;
         }
         for interface in datapath::interfaces(&self.pins) {
             if !self.settings.interfaces.contains(&interface) {
@@ -131,9 +165,13 @@ impl Agent {
         Ok(())
     }
 
-    /// Tells the kernel program that the agent is alive.
+    /// Tells the kernel program that the agent is alive; nothing any more once it ends, so that no late beat takes back the goodbye.
     pub(super) fn beat(&self) -> Result<(), DatapathError> {
-        self.write_config(|config| config.heartbeat_ns = monotonic_ns())
+        self.write_config(|config| {
+            if !self.shutdown.is_cancelled() {
+                config.heartbeat_ns = monotonic_ns();
+            }
+        })
     }
 
     /// Tells the kernel program that the agent ends.

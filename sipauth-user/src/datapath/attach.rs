@@ -17,7 +17,7 @@ use netlink_packet_route::{
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use sipauth_common::abi;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use super::{DatapathError, Pins, pins::file, sys};
 pub use crate::config::XdpMode;
@@ -65,6 +65,25 @@ struct Present {
     mode: XdpAttached,
 }
 
+impl Present {
+    /// `None` for what [`attach_ingress`] does not make.
+    const fn mode(&self) -> Option<XdpMode> {
+        match self.mode {
+            XdpAttached::Driver => Some(XdpMode::Native),
+            XdpAttached::SocketBuffer => Some(XdpMode::Generic),
+            _ => None,
+        }
+    }
+}
+
+/// Whether an interface has an XDP program, ours or another.
+///
+/// # Errors
+/// No such interface.
+pub fn has_program(interface: &str) -> Result<bool, DatapathError> {
+    present(index(interface)?).map(|present| present.is_some())
+}
+
 /// Whether [`attach_ingress`] would find the interface, and nobody else's program on it. To be asked before anything is pinned.
 ///
 /// # Errors
@@ -88,10 +107,12 @@ pub fn attach_ingress(program: &mut Xdp, interface: &str, mode: XdpMode, pins: &
     let index = index(interface)?;
     let present = present(index)?;
     let pin = pins.link(interface, INGRESS);
+    let mut before = None;
     match PinnedLink::from_pin(&pin) {
         Ok(_) if present.as_ref().is_none_or(|p| p.mode != attached(mode)) => {
             // The interface is gone or was made anew, or another mode is asked for, which cannot be changed in place.
             info!(interface, mode = mode.label(), "attaching anew");
+            before = present.as_ref().and_then(Present::mode);
             // At once, or the kernel may find the interface still taken. Of an interface that is gone there is nothing to detach.
             if let Err(error) = sys::detach_link(&pin) {
                 debug!(interface, %error, "the old link is not attached");
@@ -118,6 +139,19 @@ pub fn attach_ingress(program: &mut Xdp, interface: &str, mode: XdpMode, pins: &
         }
         Err(error) => return Err(broken(&pin, &error)),
     }
+    // What was on the interface is off by now. Without it the softswitch would stand open, for as long as the agent does not start.
+    attach_anew(program, interface, mode, &pin).inspect_err(|_| {
+        if let Some(before) = before
+            && let Err(error) = attach_anew(program, interface, before, &pin)
+        {
+            error!(interface, mode = before.label(), %error, "cannot be attached as it was before either; nothing is enforced there");
+        }
+    })?;
+    Ok(Attached::Anew)
+}
+
+/// Attaches the XDP program where there is none, and pins the link.
+fn attach_anew(program: &mut Xdp, interface: &str, mode: XdpMode, pin: &Path) -> Result<(), DatapathError> {
     let flag = match mode {
         XdpMode::Native => aya::programs::XdpMode::Driver,
         XdpMode::Generic => aya::programs::XdpMode::Skb,
@@ -130,12 +164,12 @@ pub fn attach_ingress(program: &mut Xdp, interface: &str, mode: XdpMode, pins: &
         _ => attach_error(interface, source),
     })?;
     let link = program.take_link(id).map_err(|source| attach_error(interface, source))?;
-    let link: FdLink = link.try_into().map_err(|error: LinkError| broken(&pin, &error))?;
-    link.pin(&pin).map_err(|error| DatapathError::Link {
-        path: pin,
+    let link: FdLink = link.try_into().map_err(|error: LinkError| broken(pin, &error))?;
+    link.pin(pin).map_err(|error| DatapathError::Link {
+        path: pin.to_owned(),
         reason: error.to_string(),
     })?;
-    Ok(Attached::Anew)
+    Ok(())
 }
 
 /// Attaches the egress program: by a link where the kernel has TCX, else as a classifier.

@@ -18,7 +18,7 @@ pub enum ParseError {
     TooManyHeaders,
     /// A header line without a colon.
     BadHeader,
-    /// A control character in a header that we need.
+    /// A control character in a header that we need; in any other, one that parsers disagree about.
     BadByte,
     /// A header that may occur once occurs twice.
     Repeated,

@@ -43,6 +43,25 @@ fn responses_are_read_too() {
 }
 
 #[test]
+fn a_to_tag_is_one_in_every_reading() {
+    for (to, tag) in [
+        ("<sip:b@h>;tag=t", Some("t")),
+        ("\"b\" <sip:b;tag=u@h>;x;tag=t@u", Some("t@u")),
+        ("sip:b@h;tag=t", Some("t")),
+        ("sip:h;tag=t", Some("t")),
+        ("sip:b;tag=t@h", None),
+        ("sip:b;tag=t@h;tag=u", None),
+        ("\"<\" sip:b;tag=t@h", None),
+        ("<sip:b@h;tag=t>", None),
+        ("<sip:b@h>;tag=", None),
+    ] {
+        let text = INVITE.replace("<sip:b@h>", to);
+        let message = Message::parse(text.as_bytes()).unwrap();
+        assert_eq!(message.to_tag(), tag.map(str::as_bytes), "{to}");
+    }
+}
+
+#[test]
 fn each_fault_has_its_name() {
     assert_eq!(error(INVITE), None);
     let many = "X: y\r\n".repeat(MAX_HEADERS);
@@ -55,6 +74,9 @@ fn each_fault_has_its_name() {
         ("Call-ID: c@h", "Call-ID:", ParseError::MissingHeader),
         ("Call-ID: c@h", "Call-ID: c\r@h", ParseError::BadByte),
         ("Call-ID: c@h", "Call-ID: c\0@h", ParseError::BadByte),
+        ("Call-ID: c@h", "X: y\rTo: <sip:b@h>;tag=t\r\nCall-ID: c@h", ParseError::BadByte),
+        ("Call-ID: c@h", "X: y\r\r\nCall-ID: c@h", ParseError::BadByte),
+        ("Call-ID: c@h", "X: y\0\r\nCall-ID: c@h", ParseError::BadByte),
         ("Call-ID: c@h", "Call-ID: c\r\ni: d", ParseError::Repeated),
         ("Call-ID: c@h", "Call-ID: c\r\nnonsense", ParseError::BadHeader),
         ("7 INVITE", "7 ACK", ParseError::BadCSeq),

@@ -77,8 +77,13 @@ impl<'a> Iterator for Params<'a> {
     }
 }
 
-/// The tag of a From or To value. Empty counts as none.
+/// The tag of a From or To value. Empty counts as none; so does one before an `@` where there are no brackets: it is a part of the user
+/// to parsers that look for that first (`sip:b;tag=1@h`), and the request begins a dialog to them.
 pub(crate) fn tag(value: &[u8]) -> Option<&[u8]> {
+    let end = find(value, b';')?;
+    if find(&value[..end], b'<').is_none() && memchr::memchr(b'@', &value[end..]).is_some() {
+        return None;
+    }
     params(value)
         .find(|(name, _)| name.eq_ignore_ascii_case(b"tag"))?
         .1

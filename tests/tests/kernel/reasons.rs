@@ -7,7 +7,10 @@ use sipauth_common::{
     policy::{FLAG_MORE_PORTS, Policy, PortKey, modes},
     reason::Reason,
 };
-use sipauth_tests::{frame::Frame, require_root};
+use sipauth_tests::{
+    frame::{ACK as ACK_FLAG, Frame, SYN},
+    require_root,
+};
 
 use crate::bench::{Bench, ENTRIES, address, policy, populate};
 
@@ -69,7 +72,28 @@ fn every_reason_is_reached() {
             case(&mut bench, "ACK in a flow", says(from(5), ACK), FlowAck, 5);
             case(&mut bench, "ACK without a flow", says(from(3), ACK), Challenge, 3);
             case(&mut bench, "INVITE in a flow", from(5), Challenge, 5);
-            case(&mut bench, "TCP in a flow", Frame { protocol: 6, ..from(5) }, Flow, 5);
+            case(
+                &mut bench,
+                "TCP in a flow",
+                Frame {
+                    protocol: 6,
+                    flags: ACK_FLAG,
+                    ..from(5)
+                },
+                Flow,
+                5,
+            );
+            case(
+                &mut bench,
+                "a new connection from the other end of one that the softswitch opened",
+                Frame {
+                    protocol: 6,
+                    flags: SYN,
+                    ..from(5)
+                },
+                Challenge,
+                5,
+            );
             case(&mut bench, "mode peer, a response", says(from(4), RESPONSE), Peer, 4);
             case(&mut bench, "mode peer, BYE", says(from(4), BYE), Peer, 4);
             case(&mut bench, "mode peer, INVITE", from(4), PeerRequest, 4);

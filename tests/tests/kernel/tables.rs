@@ -30,7 +30,7 @@ pub(crate) fn extension(number: u8) -> (u8, Vec<u8>) {
 
 /// Of either family; `base` is a valid INVITE.
 pub(crate) fn common(base: fn() -> Frame) -> Vec<(&'static str, Frame, Reason)> {
-    use Reason::{BadTcpHeader, BadUdpLength, Challenge, NoFlow, NotProtected, Truncated};
+    use Reason::{BadExtension, BadTcpHeader, BadUdpLength, Challenge, NoFlow, NotProtected, Truncated};
     let tcp = || Frame { protocol: 6, ..base() };
     vec![
         ("an INVITE", base(), Challenge),
@@ -59,12 +59,12 @@ pub(crate) fn common(base: fn() -> Frame) -> Vec<(&'static str, Frame, Reason)> 
             Challenge,
         ),
         (
-            "three tags are not followed",
+            "three tags are too many",
             Frame {
                 tags: vec![0x8100; 3],
                 ..base()
             },
-            NotProtected,
+            BadExtension,
         ),
         (
             "ARP",

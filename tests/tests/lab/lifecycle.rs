@@ -1,5 +1,6 @@
 //! The agent stops, dies, comes back, and goes for good.
 
+use std::net::UdpSocket;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use sipauth_tests::agent::Agent;
 use sipauth_tests::lab::{Host, Lab};
 use sipauth_tests::peers::{Call, Uas, Via};
 use sipauth_tests::require_root;
+use sipauth_user::config::DEFAULT_PUNT_PORT;
 
 use crate::support::{add, assert_admitted, assert_refused, digest, lab};
 
@@ -65,6 +67,56 @@ fn with_fail_open_new_password_calls_are_admitted_without_the_agent() -> anyhow:
     agent.restart()?;
     assert!(agent.stats()?.reason("fail_open") >= 1);
     assert!(plain.run(&lab)?.all_refused(), "the agent is back");
+    Ok(())
+}
+
+#[test]
+fn a_start_that_fails_takes_no_packets() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
+    let mut agent = Agent::start(&lab, &["--fail-open"])?;
+    add(&agent, Host::PbxPassword)?;
+    agent.stop()?;
+    let taken = lab.inside(Host::Softswitch, || Ok(UdpSocket::bind(("0.0.0.0", DEFAULT_PUNT_PORT))?))?;
+    let refused = agent.expect_exit()?;
+    assert!(refused.stderr.contains("punt-port"), "{refused:?}");
+    let outcome = Call::from(Host::PbxPassword).run(&lab)?;
+    assert!(outcome.all_answered(), "fail open: {outcome:?}");
+    assert_eq!(outcome.retransmissions, 0, "not one packet is handed to nobody: {outcome:?}");
+    drop(taken);
+    agent.restart()?;
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_is_made_anew_is_protected_again() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let make = ["ip", "link", "add", "anew0", "type", "veth", "peer", "name", "anew1"];
+    let has_program = || {
+        lab.run(Host::Softswitch, &["ip", "link", "show", "dev", "anew0"])
+            .map(|text| text.contains("xdp"))
+    };
+    lab.run(Host::Softswitch, &make)?;
+    let agent = Agent::start(&lab, &["--interface", "anew0"])?;
+    assert!(has_program()?, "attached at the start");
+    lab.run(Host::Softswitch, &["ip", "link", "del", "anew0"])?;
+    std::thread::sleep(Duration::from_secs(2));
+    lab.run(Host::Softswitch, &make)?;
+    let begin = std::time::Instant::now();
+    while !has_program()? {
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "the softswitch stands open\n{}",
+            agent.log_tail()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(agent.cli(&["detach"])?.code, 0);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!has_program()?, "nothing is put back after a detachment");
+    lab.run(Host::Softswitch, &["ip", "link", "del", "anew0"])?;
     Ok(())
 }
 
