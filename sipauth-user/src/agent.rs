@@ -140,6 +140,8 @@ fn start_workers(agent: &Arc<Agent>, keys: &NonceKeys, shutdown: &CancellationTo
         .collect();
     let authentication = Arc::new(auth::Settings {
         nonce_lifetime: agent.settings().nonce_lifetime,
+        // As RFC 2069 has it, which old equipment still speaks; such a nonce is good for one request.
+        accept_without_qop: true,
         ..auth::Settings::default()
     });
     let (shared, keys, started) = (Arc::clone(agent), keys.clone(), unix_now());

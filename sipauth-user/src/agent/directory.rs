@@ -71,8 +71,13 @@ impl Directory for View<'_> {
             policy.has(modes::PASSWORD)
         });
         let realm = if password { self.accounts.snapshot.realm(address) } else { None };
+        // A password gateway that the softswitch calls is a learned peer too, but what it sends without a flow is challenged:
+        // a To tag that anyone can write must not stand for a password.
+        let peer = policy.map_or_else(learned, |policy| {
+            policy.has(modes::PEER) || (!policy.has(modes::PASSWORD) && learned())
+        });
         Source {
-            peer: policy.is_some_and(|policy| policy.has(modes::PEER)) || learned(),
+            peer,
             password,
             realm: realm.unwrap_or(self.realm),
         }

@@ -12,6 +12,7 @@ use super::state::Agent;
 use crate::{
     auth::FlowGrant,
     datapath::{DatapathError, monotonic_ns},
+    gateway::Gateway,
     worker::Flows,
 };
 
@@ -52,11 +53,19 @@ impl Flows for Agent {
     }
 }
 
-/// Forgets all flows of a gateway.
-pub(super) fn forget(agent: &Agent, gateway: u32) -> Result<(), DatapathError> {
+/// Forgets all that was learned of a gateway: its flows, and its addresses as peers.
+pub(super) fn forget(agent: &Agent, id: u32, gateway: &Gateway) -> Result<(), DatapathError> {
     for (key, flow) in agent.maps().flows()? {
-        if flow.gateway == gateway {
+        if flow.gateway == id {
             agent.maps().delete_flow(&key)?;
+        }
+    }
+    if gateway.is_anywhere() {
+        return Ok(());
+    }
+    for (address, _) in agent.maps().peers()? {
+        if gateway.has_source(address.into()) {
+            agent.maps().delete_peer(&address)?;
         }
     }
     Ok(())

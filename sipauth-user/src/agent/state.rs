@@ -263,7 +263,7 @@ impl Agent {
             return error.into();
         }
         // Last: a flow cannot be given back. Until here the gateway's calls under way had it.
-        if let Err(error) = flows::forget(self, id) {
+        if let Err(error) = flows::forget(self, id, gateway) {
             return Response::failed(&format!(
                 "the gateway is removed, but not all its flows ({error}); restart the agent to forget them"
             ));

@@ -178,6 +178,22 @@ impl Maps {
         self.put(abi::MAP_PEERS, address, &seen_ns)
     }
 
+    /// All learned peers, with the time (ns) at which the softswitch last sent them a request.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn peers(&self) -> Result<Vec<(Address, u64)>> {
+        sys::entries(self.fd(abi::MAP_PEERS), abi::MAX_PEERS).map_err(at(abi::MAP_PEERS))
+    }
+
+    /// Forgets a learned peer; false where there was none.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn delete_peer(&self, address: &Address) -> Result<bool> {
+        self.remove(abi::MAP_PEERS, address)
+    }
+
     /// Writes a ban.
     ///
     /// # Errors
