@@ -74,6 +74,7 @@ impl Directory for View<'_> {
         Source {
             peer: policy.is_some_and(|policy| policy.has(modes::PEER)) || learned(),
             password,
+            listed: policy.is_some(),
             realm: realm.unwrap_or(self.realm),
         }
     }
