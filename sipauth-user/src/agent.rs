@@ -4,6 +4,7 @@
 //! difference, the sockets are there before the first packet is handed over, the program is replaced last.
 
 mod answers;
+mod bans;
 mod directory;
 mod events;
 mod fill;
@@ -138,6 +139,8 @@ fn start_workers(agent: &Arc<Agent>, keys: &NonceKeys, shutdown: &CancellationTo
         .collect();
     let authentication = Arc::new(auth::Settings {
         nonce_lifetime: agent.settings().nonce_lifetime,
+        failure_limit: agent.settings().ban_limit,
+        lockout: agent.settings().ban_time,
         ..auth::Settings::default()
     });
     let (shared, keys, started) = (Arc::clone(agent), keys.clone(), unix_now());

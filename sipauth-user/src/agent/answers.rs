@@ -10,7 +10,7 @@ use sipauth_common::{
 };
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
-use super::{removed, state::Agent};
+use super::{bans, removed, state::Agent};
 use crate::{
     config::{self, XdpMode},
     control::{
@@ -219,6 +219,7 @@ impl metrics::Source for Agent {
                 .counts()
                 .map(|all| all.faults().into_iter().map(|(f, n)| (f.label(), n)).collect())
                 .unwrap_or_default(),
+            bans: bans::count(self).map(Vec::from).unwrap_or_default(),
             monitor: self.settings().monitor,
             interfaces: self
                 .settings()
