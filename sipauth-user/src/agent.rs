@@ -9,6 +9,7 @@ mod directory;
 mod events;
 mod fill;
 mod flows;
+mod pardons;
 mod state;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -55,6 +56,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     fill::sources(&programs.maps, snapshot.tables())?;
     fill::ports(&programs.maps, &settings)?;
     fill::flows(&programs.maps, &snapshot)?;
+    bans::fill(&programs.maps, &store.bans().await?)?;
     let gateways = snapshot.len();
     let events = EventLog::new();
     let agent = Arc::new(Agent::new(

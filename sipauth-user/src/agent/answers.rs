@@ -33,6 +33,9 @@ impl Handler for Agent {
             Request::Stats => self.stats().map_or_else(|error| Response::failed(&error), Response::Stats).into(),
             Request::Status => Response::Status(self.status()).into(),
             Request::Detach => self.detach().into(),
+            Request::BanAdd { bans } => self.ban(bans).await.into(),
+            Request::BanRemove { address } => self.unban(address).await.into(),
+            Request::BanList => self.bans().await.into(),
             Request::Events { follow } => self.follow(follow),
         }
     }

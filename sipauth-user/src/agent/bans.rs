@@ -1,7 +1,10 @@
-//! Bans in the kernel's map: those that failures make due.
+//! Bans in the kernel's map: those that failures make due, and the operator's.
+
+mod manual;
 
 use sipauth_common::{address::Address, decide::Lookup as _, flow::Ban};
 
+pub(super) use self::manual::fill;
 use super::state::Agent;
 use crate::{
     auth::BanRequest,

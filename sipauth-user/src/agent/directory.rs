@@ -84,11 +84,17 @@ impl Directory for View<'_> {
 pub(super) struct Punted {
     authenticator: Authenticator,
     agent: Arc<Agent>,
+    /// Pardons that it has heard of.
+    pardoned: u64,
 }
 
 impl Punted {
     pub(super) const fn new(authenticator: Authenticator, agent: Arc<Agent>) -> Self {
-        Self { authenticator, agent }
+        Self {
+            authenticator,
+            agent,
+            pardoned: 0,
+        }
     }
 }
 
@@ -102,6 +108,10 @@ impl Handler for Punted {
             realm: &settings.realm,
             peer_ttl_ns: u64::try_from(settings.peer_ttl.as_nanos()).unwrap_or(u64::MAX),
         };
+        let authenticator = &mut self.authenticator;
+        self.agent
+            .pardons()
+            .news(&mut self.pardoned, |address| authenticator.pardon(address));
         let action = self.authenticator.handle(datagram, arrival, &view, unix_now());
         if let Some(ban) = self.authenticator.take_ban() {
             // The worker's own 403 holds without it, so the datagram's answer goes on.

@@ -59,3 +59,39 @@ fn a_gateway_in_mode_ip_is_not_hurt_by_a_ban_of_its_address() -> anyhow::Result<
     agent.add("carrier-ip", "ip", &["--address", &Host::CarrierIp.v4().to_string()])?;
     assert_admitted(&lab, &agent, &Call::from(Host::CarrierIp), "ip_match")
 }
+
+#[test]
+fn the_operator_bans_and_lifts_bans() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch_everywhere(&lab)?;
+    let agent = Agent::start(&lab, &[])?;
+    agent.add_password("roaming", "roaming", PASSWORD, &[])?;
+    agent.add("carrier-ip", "ip", &["--address", &Host::CarrierIp.v4().to_string()])?;
+    let (call, address) = (
+        Call::from(Host::Stranger).digest("roaming", PASSWORD),
+        Host::Stranger.v4().to_string(),
+    );
+
+    assert_eq!(agent.cli(&["ban", "remove", &address])?.code, 1, "there is none yet");
+    assert_eq!(agent.cli(&["ban", "add", &address, "--for", "1h", "--reason", "scans"])?.code, 0);
+    let bans = agent.json(&["ban", "list"])?;
+    assert_eq!(
+        (&bans[0]["address"], &bans[0]["cause"], &bans[0]["reason"]),
+        (&address.as_str().into(), &"manual".into(), &"scans".into())
+    );
+    assert_refused(&lab, &agent, &call, "banned")?;
+    assert_eq!(agent.cli(&["ban", "remove", &address])?.code, 0);
+    assert!(observe(&lab, &agent, &call)?.0.all_answered());
+
+    // A ban by failures is lifted in the kernel and in the worker that remembers them; from a port without a flow.
+    let wrong = Call::from(Host::Stranger).digest("roaming", "wrong").port(5070);
+    observe(&lab, &agent, &wrong.times(6, 10))?;
+    assert_eq!(agent.json(&["ban", "list"])?[0]["cause"], "failures");
+    assert_eq!(agent.cli(&["ban", "remove", &address])?.code, 0);
+    assert!(observe(&lab, &agent, &call.port(5070))?.0.all_answered());
+
+    let refused = agent.cli(&["ban", "add", &Host::CarrierIp.v4().to_string()])?;
+    assert!(refused.code == 1 && refused.stderr.contains("no effect"), "{refused:?}");
+    Ok(())
+}
