@@ -4,10 +4,12 @@
 //! difference, the sockets are there before the first packet is handed over, the program is replaced last.
 
 mod answers;
+mod bans;
 mod directory;
 mod events;
 mod fill;
 mod flows;
+mod pardons;
 mod state;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -54,6 +56,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     fill::sources(&programs.maps, snapshot.tables())?;
     fill::ports(&programs.maps, &settings)?;
     fill::flows(&programs.maps, &snapshot)?;
+    bans::fill(&programs.maps, &store.bans().await?)?;
     let gateways = snapshot.len();
     let events = EventLog::new();
     let agent = Arc::new(Agent::new(
@@ -142,6 +145,8 @@ fn start_workers(agent: &Arc<Agent>, keys: &NonceKeys, shutdown: &CancellationTo
         nonce_lifetime: agent.settings().nonce_lifetime,
         // As RFC 2069 has it, which old equipment still speaks; such a nonce is good for one request.
         accept_without_qop: true,
+        failure_limit: agent.settings().ban_limit,
+        lockout: agent.settings().ban_time,
         ..auth::Settings::default()
     });
     let (shared, keys, started) = (Arc::clone(agent), keys.clone(), unix_now());

@@ -3,6 +3,7 @@
 //! Names of commands, options and output fields are a contract; the tests here hold it. Output goes to stdout, talk to
 //! stderr. Exit code 0: done (an explanation is an answer whatever its verdict); 1: the answer is no; 2: could not run.
 
+mod ban;
 mod detach;
 mod events;
 mod explain;
@@ -17,6 +18,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 pub use self::{
+    ban::{BanArgs, BanCommand, How},
     detach::DetachArgs,
     events::EventsArgs,
     explain::ExplainArgs,
@@ -48,6 +50,9 @@ pub enum Command {
     /// Add, list, show and remove gateways
     #[command(subcommand)]
     Gateway(GatewayCommand),
+    /// Ban addresses, lift and list bans
+    #[command(subcommand)]
+    Ban(BanCommand),
     /// Say what would happen to a packet, and why
     Explain(ExplainArgs),
     /// Counters by reason, by gateway and of authentication
@@ -87,6 +92,7 @@ impl Cli {
         match self.command {
             Command::Run(args) => run::run(*args, self.socket),
             Command::Gateway(command) => gateway::execute(command, &socket),
+            Command::Ban(command) => ban::execute(command, &socket),
             Command::Explain(args) => explain::execute(&args, &socket),
             Command::Stats(output) => stats::execute(output, &socket),
             Command::Status(output) => status::execute(output, &socket),

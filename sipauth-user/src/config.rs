@@ -105,6 +105,10 @@ pub struct Settings {
     pub flow_idle: Duration,
     /// How long a nonce is good.
     pub nonce_lifetime: Duration,
+    /// Failures until a source is banned; 0 for never.
+    pub ban_limit: u32,
+    /// How long the first ban lasts.
+    pub ban_time: Duration,
     /// Punted packets per second from one source and CPU, by lane.
     pub source_rate: [u32; LANES],
     /// Punted packets per second and CPU, by lane.

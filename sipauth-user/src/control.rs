@@ -12,8 +12,8 @@ use std::{io, path::PathBuf};
 pub use self::{
     client::{Client, ClientError},
     messages::{
-        Counted, EventRecord, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, InterfaceStatus, ReasonCount, Refusal, Request,
-        Response, StatsReport, StatusReport, Transport, parse_message,
+        BanInfo, BanRule, Counted, EventRecord, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, InterfaceStatus, ReasonCount,
+        Refusal, Request, Response, StatsReport, StatusReport, Transport, parse_message,
     },
     server::{Caller, Handler, Reply, bind, serve},
 };

@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub authentication: Vec<(&'static str, u64)>,
     /// Label of a [`crate::worker::Fault`], and how often it was met.
     pub faults: Vec<(&'static str, u64)>,
+    /// Bans in force, by cause.
+    pub bans: Vec<(&'static str, u64)>,
     /// Verdicts are computed and counted, and everything passes.
     pub monitor: bool,
     /// Where the program is attached.

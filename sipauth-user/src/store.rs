@@ -3,6 +3,7 @@
 //! The agent is the only writer. A change is a [`Change`]: the caller applies it to the maps before it commits, and drops
 //! it where that fails, so that store, maps and answer agree. After a kill in between the store wins.
 
+mod bans;
 mod rows;
 mod schema;
 
@@ -19,6 +20,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
 };
 
+pub use self::bans::StoredBan;
 use crate::gateway::Gateway;
 
 /// File name of the database in the state directory.

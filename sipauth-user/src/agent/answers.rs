@@ -10,7 +10,7 @@ use sipauth_common::{
 };
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
-use super::{removed, state::Agent};
+use super::{bans, removed, state::Agent};
 use crate::{
     config::{self, XdpMode},
     control::{
@@ -33,6 +33,9 @@ impl Handler for Agent {
             Request::Stats => self.stats().map_or_else(|error| Response::failed(&error), Response::Stats).into(),
             Request::Status => Response::Status(self.status()).into(),
             Request::Detach => self.detach().into(),
+            Request::BanAdd { bans } => self.ban(bans).await.into(),
+            Request::BanRemove { address } => self.unban(address).await.into(),
+            Request::BanList => self.bans().await.into(),
             Request::Events { follow } => self.follow(follow),
         }
     }
@@ -218,6 +221,7 @@ impl metrics::Source for Agent {
                 .counts()
                 .map(|all| all.faults().into_iter().map(|(f, n)| (f.label(), n)).collect())
                 .unwrap_or_default(),
+            bans: bans::count(self).map(Vec::from).unwrap_or_default(),
             monitor: self.settings().monitor,
             interfaces: self
                 .settings()

@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use sipauth_common::{address::Address, config::DefaultPolicy, decide::Lookup as _, policy::modes};
 
-use super::{state::Agent, unix_now};
+use super::{bans, state::Agent, unix_now};
 use crate::{
     auth::{Account, Action, Arrival, Authenticator, Directory, Ha1, Source},
     compile::Snapshot,
@@ -79,6 +79,7 @@ impl Directory for View<'_> {
         Source {
             peer,
             password,
+            listed: policy.is_some(),
             realm: realm.unwrap_or(self.realm),
         }
     }
@@ -88,11 +89,17 @@ impl Directory for View<'_> {
 pub(super) struct Punted {
     authenticator: Authenticator,
     agent: Arc<Agent>,
+    /// Pardons that it has heard of.
+    pardoned: u64,
 }
 
 impl Punted {
     pub(super) const fn new(authenticator: Authenticator, agent: Arc<Agent>) -> Self {
-        Self { authenticator, agent }
+        Self {
+            authenticator,
+            agent,
+            pardoned: 0,
+        }
     }
 }
 
@@ -106,6 +113,19 @@ impl Handler for Punted {
             realm: &settings.realm,
             peer_ttl_ns: u64::try_from(settings.peer_ttl.as_nanos()).unwrap_or(u64::MAX),
         };
-        self.authenticator.handle(datagram, arrival, &view, unix_now())
+        let authenticator = &mut self.authenticator;
+        self.agent
+            .pardons()
+            .news(&mut self.pardoned, |address| authenticator.pardon(address));
+        let action = self.authenticator.handle(datagram, arrival, &view, unix_now());
+        if let Some(ban) = self.authenticator.take_ban() {
+            // The worker's own 403 holds without it, so the datagram's answer goes on.
+            if let Err(error) = bans::enter(&self.agent, ban) {
+                tracing::warn!(%error, address = %ban.address, "a ban could not be entered");
+            } else {
+                tracing::debug!(address = %ban.address, port = ban.port, seconds = ban.duration.as_secs(), "banned");
+            }
+        }
+        action
     }
 }

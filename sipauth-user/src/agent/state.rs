@@ -11,7 +11,7 @@ use sipauth_common::config::{Config, DefaultPolicy};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{directory::Accounts, events::EventLog, fill, flows};
+use super::{directory::Accounts, events::EventLog, fill, flows, pardons::Pardons};
 use crate::{
     auth::Ha1,
     compile::{Snapshot, weakened},
@@ -32,6 +32,7 @@ pub(super) struct Agent {
     config: std::sync::Mutex<Config>,
     accounts: ArcSwap<Accounts>,
     counts: OnceLock<Counts>,
+    pardons: Pardons,
     ready: AtomicBool,
     /// Held while programs are put on interfaces or taken off.
     attaching: std::sync::Mutex<()>,
@@ -61,6 +62,7 @@ impl Agent {
             config: std::sync::Mutex::new(config),
             accounts: ArcSwap::from_pointee(accounts),
             counts: OnceLock::new(),
+            pardons: Pardons::default(),
             ready: AtomicBool::new(false),
             attaching: std::sync::Mutex::new(()),
             began: Instant::now(),
@@ -92,6 +94,15 @@ impl Agent {
 
     pub(super) fn counts(&self) -> Option<&Counts> {
         self.counts.get()
+    }
+
+    pub(super) const fn pardons(&self) -> &Pardons {
+        &self.pardons
+    }
+
+    /// The store, for the caller alone.
+    pub(super) async fn store(&self) -> tokio::sync::MutexGuard<'_, Store> {
+        self.store.lock().await
     }
 
     pub(super) fn set_ready(&self) {

@@ -23,6 +23,8 @@ pub struct Source<'a> {
     pub peer: bool,
     /// A password gateway has the address, or some password gateway may call from anywhere.
     pub password: bool,
+    /// The operator listed the address for a gateway: it is never banned.
+    pub listed: bool,
     /// The realm to challenge with: that of the gateway at this address, else the default.
     pub realm: &'a str,
 }

@@ -1,6 +1,10 @@
 //! The decision about a punted datagram.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use sipauth_common::sip::{Class, Method, classify_payload};
 
@@ -8,8 +12,10 @@ use super::{
     Action, Arrival, Directory, FlowGrant, NonceKeys, Outcome, Settings, Source, Timestamp,
     account::Dummy,
     challenge,
+    failures::{BanRequest, Failures, Standing},
     nonce::{Mint, Nonce},
     replay::Replay,
+    verify::Refusal,
 };
 use crate::sip::{Message, ParseError, Response, StartLine, Status};
 
@@ -28,6 +34,8 @@ pub struct Authenticator {
     pub(super) settings: Arc<Settings>,
     pub(super) mint: Mint,
     pub(super) replay: Replay,
+    pub(super) failures: Failures,
+    pub(super) ban: Option<BanRequest>,
     pub(super) dummy: Dummy,
     pub(super) worker: u16,
     pub(super) started: Timestamp,
@@ -41,12 +49,15 @@ impl Authenticator {
     pub fn new(settings: Arc<Settings>, keys: &NonceKeys, worker: u16, started: Timestamp) -> Self {
         let mint = Mint::new(keys);
         let replay = Replay::new(settings.replay_capacity);
+        let failures = Failures::new(settings.failure_capacity);
         // A nonce has 48 bits for it.
         let started = Timestamp(started.0 & ((1 << 48) - 1));
         Self {
             settings,
             mint,
             replay,
+            failures,
+            ban: None,
             dummy: Dummy::default(),
             worker,
             started,
@@ -58,6 +69,19 @@ impl Authenticator {
     pub fn reconfigure(&mut self, settings: Arc<Settings>, keys: &NonceKeys) {
         self.settings = settings;
         self.mint = Mint::new(keys);
+    }
+
+    /// The ban that the last datagram made due. To be asked for after each [`Authenticator::handle`].
+    pub const fn take_ban(&mut self) -> Option<BanRequest> {
+        self.ban.take()
+    }
+
+    /// Forgets the failures of an address, since the operator lifted its ban; `None`: of everybody.
+    pub fn pardon(&mut self, address: Option<IpAddr>) {
+        match address {
+            Some(address) => self.failures.pardon(address),
+            None => self.failures.pardon_all(),
+        }
     }
 
     /// What to do with a datagram.
@@ -136,7 +160,7 @@ impl Authenticator {
                 flow: None,
                 outcome: Outcome::PeerOptions,
             },
-            _ if source.password => self.authenticate(datagram, &message, arrival.source, source, directory, now),
+            _ if source.password => self.authenticate(datagram, &message, arrival, source, directory, now),
             _ if source.peer => reply.send(Status::Forbidden, Outcome::PeerInitial),
             _ => Action::Absorb {
                 outcome: Outcome::UnknownSource,
@@ -148,13 +172,26 @@ impl Authenticator {
         &mut self,
         datagram: &[u8],
         message: &Message<'_>,
-        from: SocketAddr,
+        arrival: &Arrival,
         source: Source<'_>,
         directory: &D,
         now: Timestamp,
     ) -> Action {
-        match self.verify(datagram, message, from, source, directory, now) {
+        let from = arrival.source;
+        let standing = match source {
+            _ if arrival.trusted => Standing::Trusted,
+            Source { listed: true, .. } => Standing::Listed,
+            Source { peer: true, .. } => Standing::PortOnly,
+            _ => Standing::Ordinary,
+        };
+        let verified = if self.failures.locks(from, standing, now) {
+            Err(Refusal::locked(Outcome::LockedOut))
+        } else {
+            self.verify(datagram, message, (from, standing), source, directory, now)
+        };
+        match verified {
             Ok(proof) => {
+                self.failures.proven(from, now);
                 let lifetime = match message.start() {
                     StartLine::Request {
                         method: Method::Register, ..
@@ -176,6 +213,14 @@ impl Authenticator {
                     outcome,
                 }
             }
+            Err(Refusal {
+                outcome, forbidden: true, ..
+            }) => Reply {
+                message,
+                source: from,
+                mint: &self.mint,
+            }
+            .send(Status::Forbidden, outcome),
             Err(refusal) => {
                 self.serial += 1;
                 let nonce = Nonce {

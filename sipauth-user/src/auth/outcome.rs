@@ -43,6 +43,7 @@ outcomes! {
     UnknownUser       "unknown_user"       "no password gateway has this username; challenged again",
     WrongPassword     "wrong_password"     "the password is wrong; challenged again",
     WrongAddress      "wrong_address"      "the password is right, but the gateway may not call from this address; challenged again",
+    LockedOut         "locked_out"         "too many failures of this source, or of this username from there; answered 403 for a while",
     AckAbsorbed       "ack_absorbed"       "the ACK to a response of our own",
     AckNoFlow         "ack_no_flow"        "an ACK from a source that has not authenticated",
     CancelNoFlow      "cancel_no_flow"     "a CANCEL from a source that has not authenticated; answered 481",

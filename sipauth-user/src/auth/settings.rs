@@ -43,6 +43,12 @@ pub struct Settings {
     pub uri_match: UriMatch,
     /// Nonces whose use is remembered for each worker. Past this, the oldest are treated as stale.
     pub replay_capacity: usize,
+    /// Failures until a source is locked out; 0 for never.
+    pub failure_limit: u32,
+    /// How long the first lock-out lasts. A failure is forgotten in each such period.
+    pub lockout: Duration,
+    /// Sources and usernames whose failures are remembered for each worker.
+    pub failure_capacity: usize,
 }
 
 impl Default for Settings {
@@ -55,6 +61,9 @@ impl Default for Settings {
             nonce_lifetime: Duration::from_secs(300),
             uri_match: UriMatch::Strict,
             replay_capacity: 65_536,
+            failure_limit: 6,
+            lockout: Duration::from_secs(180),
+            failure_capacity: 16_384,
         }
     }
 }

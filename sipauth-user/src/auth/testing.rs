@@ -32,7 +32,7 @@ pub(crate) fn arrival(source: &str) -> Arrival {
     }
 }
 
-/// `198.51.100.x` has a peer, `203.0.113.x` nothing, all else password gateways.
+/// `198.51.100.x` has a peer, `203.0.113.x` nothing, all else password gateways, of which those at `192.0.2.x` are listed.
 pub(crate) struct Book {
     pub(crate) accounts: HashMap<Vec<u8>, Account>,
 }
@@ -69,6 +69,7 @@ impl Directory for Book {
         Source {
             peer: is("198.51.100."),
             password: !is("198.51.100.") && !is("203.0.113."),
+            listed: is("192.0.2."),
             realm: REALM,
         }
     }

@@ -8,6 +8,7 @@ use super::{
     Account, Algorithm, Authenticator, Directory, Outcome, Qop, Source, Timestamp, UriMatch,
     credentials::{Credentials, unescape},
     digest::{Input, Protection, response},
+    failures::{Failure, Rules, Standing},
     nonce::Nonce,
     replay::{Use, fingerprint},
 };
@@ -23,16 +24,41 @@ pub(super) struct Proof {
     pub(super) again: bool,
 }
 
-/// Another challenge is due.
+/// Another challenge is due, or none any more.
 pub(super) struct Refusal {
     pub(super) outcome: Outcome,
     /// The client may use the same password with the new nonce, without asking its user.
     pub(super) stale: bool,
+    /// No challenge but 403.
+    pub(super) forbidden: bool,
+}
+
+impl Refusal {
+    const fn stale(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            stale: true,
+            forbidden: false,
+        }
+    }
+
+    /// For the rest of a lock-out.
+    pub(super) const fn locked(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            stale: false,
+            forbidden: true,
+        }
+    }
 }
 
 impl From<Outcome> for Refusal {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, stale: false }
+        Self {
+            outcome,
+            stale: false,
+            forbidden: false,
+        }
     }
 }
 
@@ -41,7 +67,7 @@ impl Authenticator {
         &mut self,
         datagram: &[u8],
         message: &Message<'_>,
-        from: SocketAddr,
+        (from, standing): (SocketAddr, Standing),
         source: Source<'_>,
         directory: &D,
         now: Timestamp,
@@ -66,16 +92,24 @@ impl Authenticator {
         }
         let nonce = self.mint.verify(nonce_text, from.ip()).ok_or(Outcome::BadNonce)?;
         if !self.is_fresh(&nonce, now) {
-            return Err(Refusal {
-                outcome: Outcome::StaleNonce,
-                stale: true,
-            });
+            return Err(Refusal::stale(Outcome::StaleNonce));
         }
         if !same_uri(&unescape(digest_uri), uri, self.settings.uri_match) {
             return Err(Outcome::UriMismatch.into());
         }
 
+        // From here on the source has shown that it received the nonce.
         let username = unescape(username);
+        if self.failures.locks_name(&username, from, standing, now) {
+            return Err(Refusal::locked(Outcome::LockedOut));
+        }
+        let print = fingerprint(datagram, from);
+        let failure = Failure {
+            from,
+            standing,
+            username: &username,
+            print,
+        };
         let (account, with_domain) = find(directory, &username);
         // An unknown user takes the same way, so that time tells nothing.
         let ha1 = account
@@ -95,18 +129,17 @@ impl Authenticator {
         );
         let right = bool::from(expected.as_bytes().ct_eq(&answer.to_ascii_lowercase()));
         let Some(account) = account else {
-            return Err(Outcome::UnknownUser.into());
+            return Err(self.failed(Outcome::UnknownUser, &failure, now));
         };
         if credentials.realm.is_none_or(|realm| *unescape(realm) != *account.realm.as_bytes()) {
-            return Err(Outcome::RealmMismatch.into());
+            return Err(self.failed(Outcome::RealmMismatch, &failure, now));
         }
         if !right {
-            return Err(Outcome::WrongPassword.into());
+            return Err(self.failed(Outcome::WrongPassword, &failure, now));
         }
         if !account.may_call_from(from.ip().to_canonical()) {
-            return Err(Outcome::WrongAddress.into());
+            return Err(self.failed(Outcome::WrongAddress, &failure, now));
         }
-        let print = fingerprint(datagram, from);
         match self
             .replay
             .commit(nonce.serial, nonce.issued, count, print, now, self.settings.nonce_lifetime)
@@ -120,11 +153,20 @@ impl Authenticator {
                 again: true,
             }),
             // The hash was right, so the client knows the password: it may simply try again.
-            Use::Replay => Err(Refusal {
-                outcome: Outcome::Replayed,
-                stale: true,
-            }),
+            Use::Replay => Err(Refusal::stale(Outcome::Replayed)),
         }
+    }
+
+    /// Counts a failure. All four kinds count: were one of them left out, the 403 after the others would tell who has an account,
+    /// or that a password is right where it does not count.
+    fn failed(&mut self, outcome: Outcome, failure: &Failure<'_>, now: Timestamp) -> Refusal {
+        let rules = Rules {
+            limit: self.settings.failure_limit,
+            lockout: self.settings.lockout,
+        };
+        let (locked, ban) = self.failures.count(failure, rules, now);
+        self.ban = ban;
+        if locked { Refusal::locked(outcome) } else { outcome.into() }
     }
 
     /// RFC 7616, 3.4: no algorithm means MD5. One that was not offered is never accepted: that would be a downgrade.

@@ -61,6 +61,12 @@ pub struct RunArgs {
     /// How long a challenge may be answered [default: 300s]
     #[arg(long, value_name = "TIME")]
     pub nonce_lifetime: Option<String>,
+    /// Wrong passwords until the source is banned; 0 for never [default: 6]
+    #[arg(long, value_name = "N")]
+    pub ban_limit: Option<u32>,
+    /// How long the first ban lasts; each further one twice as long, up to a day [default: 180s]
+    #[arg(long, value_name = "TIME")]
+    pub ban_time: Option<String>,
 }
 
 impl RunArgs {
@@ -91,6 +97,8 @@ impl RunArgs {
             peer_ttl: self.peer_ttl,
             flow_idle: self.flow_idle,
             nonce_lifetime: self.nonce_lifetime,
+            ban_limit: self.ban_limit,
+            ban_time: self.ban_time,
             source_rate: None,
             lane_rates: None,
         };

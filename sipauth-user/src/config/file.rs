@@ -48,6 +48,8 @@ pub struct RawSettings {
     pub peer_ttl: Option<String>,
     pub flow_idle: Option<String>,
     pub nonce_lifetime: Option<String>,
+    pub ban_limit: Option<u32>,
+    pub ban_time: Option<String>,
     pub source_rate: Option<RawRates>,
     pub lane_rates: Option<RawRates>,
 }
@@ -99,6 +101,8 @@ impl RawSettings {
             peer_ttl: self.peer_ttl.or(below.peer_ttl),
             flow_idle: self.flow_idle.or(below.flow_idle),
             nonce_lifetime: self.nonce_lifetime.or(below.nonce_lifetime),
+            ban_limit: self.ban_limit.or(below.ban_limit),
+            ban_time: self.ban_time.or(below.ban_time),
             source_rate: self.source_rate.or(below.source_rate),
             lane_rates: self.lane_rates.or(below.lane_rates),
         }
@@ -143,6 +147,8 @@ impl RawSettings {
             peer_ttl: duration("peer-ttl", self.peer_ttl, "12h", ("1s", "30d"))?,
             flow_idle: duration("flow-idle", self.flow_idle, "12h", ("1s", "30d"))?,
             nonce_lifetime: duration("nonce-lifetime", self.nonce_lifetime, "300s", ("1s", "1d"))?,
+            ban_limit: self.ban_limit.unwrap_or(6),
+            ban_time: duration("ban-time", self.ban_time, "180s", ("1s", "1d"))?,
             source_rate: rates("source-rate", self.source_rate, SOURCE_RATE)?,
             lane_rates: rates("lane-rates", self.lane_rates, LANE_RATES)?,
         })

@@ -42,11 +42,51 @@ pub enum Request {
     Status,
     /// Take the programs off the interfaces, remove all pins and stop.
     Detach,
+    /// Bans addresses, all or none.
+    BanAdd {
+        /// Each.
+        bans: Vec<BanRule>,
+    },
+    /// Lifts the ban of an address.
+    BanRemove {
+        /// Which.
+        address: IpAddr,
+    },
+    /// The bans in force.
+    BanList,
     /// Sampled refusals.
     Events {
         /// Go on with new ones.
         follow: bool,
     },
+}
+
+/// A ban that the operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanRule {
+    /// Source address.
+    pub address: IpAddr,
+    /// Only this port of it.
+    pub port: Option<u16>,
+    /// For how long; `None`: until it is removed.
+    pub seconds: Option<u64>,
+    /// The operator's words.
+    pub reason: String,
+}
+
+/// A ban in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanInfo {
+    /// Source address.
+    pub address: IpAddr,
+    /// Only this port of it.
+    pub port: Option<u16>,
+    /// Seconds that are left; `None`: until it is removed.
+    pub expires_in: Option<u64>,
+    /// `manual` or `failures`.
+    pub cause: String,
+    /// The operator's words.
+    pub reason: String,
 }
 
 /// Transport protocol of a packet.
@@ -138,6 +178,18 @@ pub enum Response {
     Detached {
         /// What was removed.
         removed: Vec<String>,
+    },
+    /// The bans are in force.
+    Banned {
+        /// How many addresses.
+        count: usize,
+    },
+    /// The ban is lifted.
+    Unbanned,
+    /// The bans in force, by address.
+    Bans {
+        /// Each.
+        bans: Vec<BanInfo>,
     },
     /// One event; more may follow.
     Event(EventRecord),

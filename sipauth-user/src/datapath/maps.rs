@@ -210,6 +210,14 @@ impl Maps {
         self.remove(abi::MAP_BANS, address)
     }
 
+    /// All bans, also those that are over.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn bans(&self) -> Result<Vec<(Address, Ban)>> {
+        sys::entries(self.fd(abi::MAP_BANS), abi::MAX_BANS).map_err(at(abi::MAP_BANS))
+    }
+
     /// All addresses with their policies.
     ///
     /// # Errors

@@ -77,6 +77,11 @@ impl Collector for Snapshot {
 
         let mut metric = encoder.encode_descriptor("sipauth_gateways", "Configured gateways", None, MetricType::Gauge)?;
         metric.encode_gauge(&self.gateways.len())?;
+        let help = "Bans in force, by cause";
+        let mut metric = encoder.encode_descriptor("sipauth_bans", help, None, MetricType::Gauge)?;
+        for &(cause, count) in &self.bans {
+            gauge(&mut metric, &[("cause", cause)], &count)?;
+        }
         let help = "1 where verdicts are computed and counted, and everything passes";
         let mut metric = encoder.encode_descriptor("sipauth_monitor_mode", help, None, MetricType::Gauge)?;
         metric.encode_gauge(&u32::from(self.monitor))?;

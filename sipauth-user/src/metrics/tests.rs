@@ -26,6 +26,7 @@ impl Source for Fixed {
             }],
             authentication: vec![("authenticated", 5)],
             faults: vec![("grant", 0)],
+            bans: vec![("manual", 2), ("failures", 0)],
             monitor: true,
             interfaces: vec![Interface {
                 name: "eth0".to_owned(),
@@ -78,6 +79,8 @@ async fn a_scrape_shows_every_series() {
         "sipauth_authentication_total{outcome=\"authenticated\"} 5",
         "sipauth_worker_faults_total{fault=\"grant\"} 0",
         "sipauth_gateways 1",
+        "sipauth_bans{cause=\"manual\"} 2",
+        "sipauth_bans{cause=\"failures\"} 0",
         "sipauth_monitor_mode 1",
         "sipauth_xdp_mode{interface=\"eth0\",mode=\"native\"} 1",
         "sipauth_xdp_mode{interface=\"eth0\",mode=\"generic\"} 0",

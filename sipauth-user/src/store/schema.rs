@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::{Store, StoreError, classify};
 
 /// Version of the tables, kept in SQLite's `user_version`. A file of version 0 is new.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// An address is stored as text, so that a person can read the database when nothing else works any more.
 const TABLES: &str = "
@@ -34,7 +34,17 @@ CREATE TABLE settings (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Makes the tables in a new file; refuses a damaged or newer one.
+/// New in version 2.
+const BANS: &str = "
+CREATE TABLE bans (
+    address TEXT PRIMARY KEY,
+    port INTEGER,
+    expires INTEGER,
+    reason TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Makes the tables in a new file, and what is new in an older one; refuses a damaged or newer one.
 pub(super) async fn check(store: &Store) -> Result<(), StoreError> {
     let path = store.path();
     let failed = |source| classify(path, source);
@@ -59,7 +69,10 @@ pub(super) async fn check(store: &Store) -> Result<(), StoreError> {
         return Ok(());
     }
     let mut transaction = store.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-    sqlx::raw_sql(TABLES).execute(&mut *transaction).await.map_err(failed)?;
+    if found == 0 {
+        sqlx::raw_sql(TABLES).execute(&mut *transaction).await.map_err(failed)?;
+    }
+    sqlx::raw_sql(BANS).execute(&mut *transaction).await.map_err(failed)?;
     let version = AssertSqlSafe(format!("PRAGMA user_version = {VERSION}"));
     sqlx::raw_sql(version).execute(&mut *transaction).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)

@@ -80,6 +80,32 @@ async fn names_and_usernames_are_unique() {
 }
 
 #[tokio::test]
+async fn bans_survive_a_restart_and_a_store_of_version_1_gets_a_table_for_them() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open(directory.path()).await.expect("a store");
+    sqlx::raw_sql("DROP TABLE bans; PRAGMA user_version = 1")
+        .execute(&store.pool)
+        .await
+        .expect("version 1");
+    store.close().await;
+    let ban = |last, expires| StoredBan {
+        address: std::net::IpAddr::from([203, 0, 113, last]),
+        port: Some(5060),
+        expires,
+        reason: "why".to_owned(),
+    };
+    let store = Store::open(directory.path()).await.expect("a store");
+    store.add_bans(&[ban(1, Some(100)), ban(2, None)], 50).await.expect("added");
+    store.close().await;
+    let store = Store::open(directory.path()).await.expect("a store");
+    assert_eq!(store.bans().await.expect("bans"), [ban(1, Some(100)), ban(2, None)]);
+    store.add_bans(&[ban(2, Some(300))], 100).await.expect("added");
+    assert_eq!(store.bans().await.expect("bans"), [ban(2, Some(300))]);
+    assert!(store.remove_ban(ban(2, None).address).await.expect("removed"));
+    assert!(!store.remove_ban(ban(2, None).address).await.expect("not there"));
+}
+
+#[tokio::test]
 async fn a_newer_or_damaged_file_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join(FILE);
@@ -90,7 +116,7 @@ async fn a_newer_or_damaged_file_is_refused_and_left_alone() {
         .expect("a version");
     store.close().await;
     let error = Store::open(directory.path()).await.expect_err("newer").to_string();
-    assert!(error.contains("version 7") && error.contains("knows 1"), "{error}");
+    assert!(error.contains("version 7") && error.contains("knows 2"), "{error}");
 
     std::fs::write(&path, [0x5a; 8192]).expect("written");
     let error = Store::open(directory.path()).await.expect_err("damaged");
