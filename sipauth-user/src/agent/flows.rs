@@ -50,6 +50,10 @@ impl Flows for Agent {
         }
         Ok(())
     }
+
+    fn stands(&self, gateway: u32) -> bool {
+        self.accounts().snapshot.gateway(gateway).is_some()
+    }
 }
 
 /// Forgets all flows of a gateway.
