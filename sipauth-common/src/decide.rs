@@ -362,3 +362,6 @@ fn unauthorized<L: Lookup>(maps: &L, config: &Config, gateway: u32, silent: Reas
         lane: Lane::Denied,
     }
 }
+
+#[cfg(test)]
+mod tests;

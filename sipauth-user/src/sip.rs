@@ -7,6 +7,7 @@
 
 mod error;
 mod response;
+pub mod stream;
 mod text;
 
 pub use error::ParseError;

@@ -1,8 +1,8 @@
-//! Punted datagrams: from the sockets to the core, and its answers back out.
+//! Punted datagrams and connections: from the sockets to the core, and its answers back out.
 //!
 //! The agent starts [`Workers`] once. Each is a thread with sockets, buffers and a [`Handler`] of its own; they share nothing that is
 //! written per datagram. All datagrams of one source address reach the same worker ([`socket`]), so what a handler remembers of a
-//! source (failures, nonce counts) is complete.
+//! source (failures, nonce counts) is complete. TCP connections have one more thread, with a handler of its own ([`tcp`]).
 //!
 //! What must stay true: a flow is in the kernel's map before its datagram is released; a datagram moves exactly one counter, of
 //! [`Outcome`] or of [`Fault`], except that a reply or release that fails after the outcome is counted moves a fault too.
@@ -12,6 +12,7 @@ mod counters;
 mod release;
 mod serve;
 mod socket;
+mod tcp;
 
 use std::{
     io,
@@ -27,10 +28,11 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Action, Arrival, FlowGrant, Outcome};
 use counters::Counters;
 pub use counters::Fault;
+pub use tcp::TcpLimits;
 
 /// What decides about a datagram. Each worker has its own, so it needs no lock.
 pub trait Handler: 'static {
-    /// Decides. `datagram` is the whole UDP payload.
+    /// Decides. `datagram` is the whole UDP payload, or one message of a TCP connection.
     fn handle(&mut self, datagram: &[u8], arrival: &Arrival) -> Action;
 }
 
@@ -41,6 +43,9 @@ pub trait Flows: Send + Sync + 'static {
     /// # Errors
     /// When the map cannot be written.
     fn grant(&self, source: SocketAddr, grant: FlowGrant) -> io::Result<()>;
+
+    /// Whether a gateway is still there. A TCP connection keeps its grant itself, and asks this before each use.
+    fn stands(&self, gateway: u32) -> bool;
 }
 
 /// A protected port and the ports that stand for it.
@@ -59,6 +64,8 @@ pub struct Options {
     pub workers: NonZeroUsize,
     /// All protected ports.
     pub ports: Vec<PuntPorts>,
+    /// What TCP connections may take.
+    pub tcp: TcpLimits,
 }
 
 impl Options {
@@ -68,6 +75,7 @@ impl Options {
         Self {
             workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             ports,
+            tcp: TcpLimits::default(),
         }
     }
 }
@@ -81,6 +89,19 @@ pub enum WorkerError {
              choose other ports with `punt-port` in the configuration"
     )]
     Bind {
+        /// The punt port.
+        port: u16,
+        /// The protected port that it stands for.
+        protected: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A punt port could not be had for TCP.
+    #[error(
+        "cannot listen on TCP port {port}, where the kernel program hands over connections for port {protected}: {source}; \
+             choose other ports with `punt-port` in the configuration"
+    )]
+    Listen {
         /// The punt port.
         port: u16,
         /// The protected port that it stands for.
@@ -123,6 +144,7 @@ impl Workers {
         for group in socket::bind(options)? {
             prepared.push(serve::Worker::new(group, Arc::clone(&flows))?);
         }
+        let acceptor = tcp::Acceptor::new(tcp::bind(&options.ports)?, options.tcp, flows)?;
         // Not the caller's token: when a thread cannot be started, those before it must end and the caller go on to report it.
         let starting = shutdown.child_token();
         let mut workers = Self {
@@ -130,25 +152,41 @@ impl Workers {
             counters: Vec::new(),
             shutdown: shutdown.clone(),
         };
+        // Its number is that of no other worker.
+        let (index, make) = (prepared.len(), Arc::clone(&handler));
+        workers.counters.push(acceptor.counters());
+        workers.launch("worker-tcp".into(), &starting, move |stop| acceptor.run(move || make(index), stop))?;
         for (index, worker) in prepared.into_iter().enumerate() {
             workers.counters.push(worker.counters());
-            let (handler, stop, all) = (Arc::clone(&handler), starting.clone(), shutdown.clone());
-            let run = move || {
-                let _ends_all = serve::EndsAll(all);
-                worker.run(handler(index), &stop);
-            };
-            match thread::Builder::new().name(format!("worker-{index}")).spawn(run) {
-                Ok(thread) => workers.threads.push(thread),
-                Err(error) => {
-                    starting.cancel();
-                    for thread in workers.threads {
-                        let _ = thread.join();
-                    }
-                    return Err(WorkerError::Thread(error));
-                }
-            }
+            let handler = Arc::clone(&handler);
+            workers.launch(format!("worker-{index}"), &starting, move |stop| worker.run(handler(index), stop))?;
         }
         Ok(workers)
+    }
+
+    /// Starts a thread; where that fails, ends those before it.
+    fn launch(
+        &mut self,
+        name: String,
+        starting: &CancellationToken,
+        body: impl FnOnce(&CancellationToken) + Send + 'static,
+    ) -> Result<(), WorkerError> {
+        let (stop, all) = (starting.clone(), self.shutdown.clone());
+        let run = move || {
+            let _ends_all = serve::EndsAll(all);
+            body(&stop);
+        };
+        match thread::Builder::new().name(name).spawn(run) {
+            Ok(thread) => self.threads.push(thread),
+            Err(error) => {
+                starting.cancel();
+                for thread in self.threads.drain(..) {
+                    let _ = thread.join();
+                }
+                return Err(WorkerError::Thread(error));
+            }
+        }
+        Ok(())
     }
 
     /// How many datagrams had which outcome, since the start; every outcome is listed.

@@ -13,3 +13,5 @@ mod lifecycle;
 mod modes;
 #[path = "lab/support.rs"]
 mod support;
+#[path = "lab/tcp.rs"]
+mod tcp;

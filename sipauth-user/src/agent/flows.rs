@@ -51,6 +51,10 @@ impl Flows for Agent {
         }
         Ok(())
     }
+
+    fn stands(&self, gateway: u32) -> bool {
+        self.accounts().snapshot.gateway(gateway).is_some()
+    }
 }
 
 /// Forgets all that was learned of a gateway: its flows, and its addresses as peers.

@@ -105,6 +105,13 @@ impl Authenticator {
             }
         };
         let StartLine::Request { method, .. } = message.start() else {
+            // Only over TCP: datagrams of this kind the kernel program passes by itself.
+            if arrival.trusted && fault.is_none() {
+                return Action::Release {
+                    flow: None,
+                    outcome: Outcome::InDialog,
+                };
+            }
             return Action::Absorb {
                 outcome: Outcome::Response,
             };

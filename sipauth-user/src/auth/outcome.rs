@@ -29,7 +29,7 @@ macro_rules! outcomes {
 outcomes! {
     Authenticated     "authenticated"      "the credentials are right",
     Retransmission    "retransmission"     "the same datagram as one that was authenticated a moment ago",
-    InDialog          "in_dialog"          "a request within a dialog, from a live flow or a routing gateway",
+    InDialog          "in_dialog"          "a request within a dialog, or a response, from a live flow or a routing gateway",
     PeerOptions       "peer_options"       "an OPTIONS request from a routing gateway",
     Challenged        "challenged"         "a request without credentials; a challenge was sent",
     StaleNonce        "stale_nonce"        "a genuine nonce that has expired, or is from before a restart or from another worker; challenged again",

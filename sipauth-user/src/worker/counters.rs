@@ -7,7 +7,7 @@ use std::sync::{
 
 use crate::auth::Outcome;
 
-/// What can go wrong around a datagram. None of it is the sender's doing.
+/// What can go wrong around a datagram, which is never the sender's doing, and around a connection, where it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The kernel failed to give us datagrams that it said it had.
@@ -24,11 +24,25 @@ pub enum Fault {
     ReplyBusy,
     /// The kernel refused a reply.
     Reply,
+    /// A TCP connection could not be accepted.
+    Accept,
+    /// A TCP connection too many, of its source or in all; closed.
+    ConnectionLimit,
+    /// A TCP peer began a message and did not end it in time; cut off.
+    SlowSender,
+    /// A TCP peer sent a head or message that is too long; cut off.
+    OversizedMessage,
+    /// One side of a TCP connection did not read what was written to it in time; cut off.
+    Stalled,
+    /// The softswitch took no TCP connection; the request was answered 503.
+    Connect,
+    /// The softswitch sent something over TCP that is no SIP; cut off.
+    SwitchStream,
 }
 
 impl Fault {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 14] = [
         Self::Receive,
         Self::Unusable,
         Self::Grant,
@@ -36,6 +50,13 @@ impl Fault {
         Self::Release,
         Self::ReplyBusy,
         Self::Reply,
+        Self::Accept,
+        Self::ConnectionLimit,
+        Self::SlowSender,
+        Self::OversizedMessage,
+        Self::Stalled,
+        Self::Connect,
+        Self::SwitchStream,
     ];
 
     /// Name in output and metrics.
@@ -49,6 +70,13 @@ impl Fault {
             Self::Release => "release",
             Self::ReplyBusy => "reply_busy",
             Self::Reply => "reply",
+            Self::Accept => "tcp_accept",
+            Self::ConnectionLimit => "tcp_connection_limit",
+            Self::SlowSender => "tcp_slow_sender",
+            Self::OversizedMessage => "tcp_oversized",
+            Self::Stalled => "tcp_stalled",
+            Self::Connect => "tcp_connect",
+            Self::SwitchStream => "tcp_switch_stream",
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn bind(options: &Options) -> Result<Vec<Vec<Endpoint<UdpSocket>>>, W
     Ok(groups)
 }
 
-fn addresses(ports: &[PuntPorts]) -> impl Iterator<Item = (Lane, &PuntPorts, SocketAddr)> {
+pub(super) fn addresses(ports: &[PuntPorts]) -> impl Iterator<Item = (Lane, &PuntPorts, SocketAddr)> {
     Lane::ALL.into_iter().flat_map(move |lane| {
         ports.iter().flat_map(move |ports| {
             let port = ports.punt[lane as usize];
@@ -95,6 +95,6 @@ fn open(address: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// The host was started without IPv6.
-fn lacks_ipv6(error: &io::Error) -> bool {
+pub(super) fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }

@@ -50,6 +50,10 @@ impl Flows for Granted {
         self.0.lock().expect("not poisoned").push((source, grant));
         Ok(())
     }
+
+    fn stands(&self, gateway: u32) -> bool {
+        gateway != 0
+    }
 }
 
 fn start<F, C>(workers: usize, handler: F) -> (Workers, CancellationToken, Arc<Granted>)
@@ -60,6 +64,7 @@ where
     let options = Options {
         workers: NonZeroUsize::new(workers).expect("workers"),
         ports: vec![PORTS],
+        tcp: TcpLimits::default(),
     };
     let (shutdown, flows) = (CancellationToken::new(), Arc::new(Granted::default()));
     let table: Arc<dyn Flows> = flows.clone();
@@ -293,6 +298,7 @@ fn a_socket_has_room_for_a_burst() {
         let options = Options {
             workers: NonZeroUsize::MIN,
             ports: vec![PORTS],
+            tcp: TcpLimits::default(),
         };
         let groups = socket::bind(&options).expect("sockets");
         assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [6]);
@@ -343,6 +349,7 @@ fn a_port_that_is_taken_is_named_with_the_remedy() {
         let options = Options {
             workers: NonZeroUsize::MIN,
             ports: vec![PORTS],
+            tcp: TcpLimits::default(),
         };
         let handler = |_| Call(|_: &[u8], _: &Arrival| release(1));
         let error = Workers::start(&options, &CancellationToken::new(), handler, Arc::new(Granted::default())).expect_err("taken");

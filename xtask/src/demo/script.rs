@@ -131,7 +131,7 @@ pub(super) fn steps() -> Vec<Step> {
         Expect::Refused("port_mismatch"),
     );
 
-    for via in [Via::Udp4, Via::Udp6] {
+    for via in Via::ALL {
         let call = Call::from(Host::PbxPassword).via(via).digest(Host::PbxPassword.name(), PASSWORD);
         add("password", "call, right password", call, Expect::Authenticated);
     }
@@ -142,6 +142,12 @@ pub(super) fn steps() -> Vec<Step> {
         "password",
         "call, wrong password",
         call.clone().digest(Host::PbxPassword.name(), "guess"),
+        Expect::RefusedByAgent("challenge", "wrong_password"),
+    );
+    add(
+        "password",
+        "call, wrong password",
+        call.clone().via(Via::Tcp4).digest(Host::PbxPassword.name(), "guess"),
         Expect::RefusedByAgent("challenge", "wrong_password"),
     );
     add(

@@ -91,7 +91,7 @@ impl Seen {
                     "challenge, flow and flow_ack",
                     self.reason("challenge") + self.reason("flow") + self.reason("flow_ack"),
                     DIGEST_CALL * tried + again,
-                    true,
+                    !tcp,
                 );
                 count("authenticated", self.outcome("authenticated"), tried, true);
                 &["challenge", "flow", "flow_ack"]

@@ -89,6 +89,12 @@ fn what_is_no_request_is_absorbed() {
     ] {
         assert_eq!(bench.send(datagram, PASSWORD), Action::Absorb { outcome: expected });
     }
+    // From a connection that has authenticated, it belongs to the softswitch.
+    let trusted = crate::auth::Arrival {
+        trusted: true,
+        ..arrival(PASSWORD)
+    };
+    assert_eq!(bench.send_as(response, &trusted).outcome(), Outcome::InDialog);
 }
 
 #[test]
