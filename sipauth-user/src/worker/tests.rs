@@ -8,6 +8,7 @@ use std::{
 
 use nix::{
     sched::{CloneFlags, unshare},
+    sys::socket::{setsockopt, sockopt::RcvBufForce},
     unistd::gettid,
 };
 use socket2::{Domain, Socket, Type};
@@ -315,6 +316,8 @@ fn a_burst_is_answered_in_full() {
         gateways_are_local();
         let (workers, _, _) = start(2, |_| |datagram: &[u8], _: &Arrival| reply(datagram.to_vec()));
         let socket = bound(at(GATEWAY[0], 5062));
+        // Room for all answers: on a busy machine this thread may not run while they come, and the kernel would drop them here.
+        setsockopt(&socket, RcvBufForce, &(4 << 20)).expect("an option");
         let sender = socket.try_clone().expect("a copy");
         let sending = thread::spawn(move || {
             for number in 0..2_000_u32 {
