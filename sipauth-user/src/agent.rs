@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use self::{directory::Punted, events::EventLog, state::Agent};
 use crate::{
-    auth::{self, NonceKeys, Timestamp},
+    auth::{self, Timestamp},
     compile::Snapshot,
     config::Settings,
     control,
@@ -33,6 +33,8 @@ use crate::{
 
 /// The kernel program takes the agent for dead after [`fill::HEARTBEAT_LIMIT`]; this is well below.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often to see whether new nonce keys are due.
+const KEY_LOOK: Duration = Duration::from_secs(600);
 
 /// Runs until SIGTERM, SIGINT or `sipauth detach`. Enforcement goes on after the first two.
 ///
@@ -47,10 +49,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let pins = Pins::open(&settings.bpffs)?;
     let store = Store::open(&settings.state_dir).await?;
     let snapshot = Snapshot::new(store.load_all().await?);
-    let keys = NonceKeys {
-        current: store.nonce_key().await?,
-        previous: None,
-    };
+    let keys = store.nonce_keys(unix_now()).await?;
 
     let mut programs = datapath::load(Some(&pins))?;
     fill::sources(&programs.maps, snapshot.tables())?;
@@ -65,10 +64,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         store,
         snapshot,
         Arc::clone(&programs.maps),
+        keys,
         events.clone(),
         shutdown.clone(),
     )?);
-    let workers = start_workers(&agent, &keys, &shutdown)?;
+    let workers = start_workers(&agent, &shutdown)?;
     agent.set_counts(workers.counts());
     let metrics = match agent.settings().metrics {
         Some(address) => Some(metrics::Server::bind(address).await?),
@@ -85,6 +85,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let tasks = tokio_util::task::TaskTracker::new();
     tasks.spawn(control::serve(listener, Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(heartbeat(Arc::clone(&agent), shutdown.clone()));
+    tasks.spawn(rotate(Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(watch(Arc::clone(&agent), programs, shutdown.clone()));
     let (log, names, stop) = (events, Arc::clone(&agent), shutdown.clone());
     tasks.spawn(async move { log.collect(&mut sampled, &names, stop).await });
@@ -135,25 +136,25 @@ fn removed(pins: &Pins) -> Vec<String> {
     removed
 }
 
-fn start_workers(agent: &Arc<Agent>, keys: &NonceKeys, shutdown: &CancellationToken) -> anyhow::Result<Workers> {
+fn start_workers(agent: &Arc<Agent>, shutdown: &CancellationToken) -> anyhow::Result<Workers> {
     let ports = agent
         .settings()
         .punt_ports()
         .map(|(protected, punt)| PuntPorts { protected, punt })
         .collect();
     let authentication = Arc::new(auth::Settings {
-        nonce_lifetime: agent.settings().nonce_lifetime,
-        // As RFC 2069 has it, which old equipment still speaks; such a nonce is good for one request.
-        accept_without_qop: true,
+        rules: Arc::clone(&agent.settings().digest),
         failure_limit: agent.settings().ban_limit,
         lockout: agent.settings().ban_time,
         ..auth::Settings::default()
     });
-    let (shared, keys, started) = (Arc::clone(agent), keys.clone(), unix_now());
+    let (shared, started) = (Arc::clone(agent), unix_now());
     let handler = move |index: usize| {
         let number = u16::try_from(index).unwrap_or(u16::MAX);
+        let keys = Arc::clone(&shared.keys());
         Punted::new(
             auth::Authenticator::new(Arc::clone(&authentication), &keys, number, started),
+            keys,
             Arc::clone(&shared),
         )
     };
@@ -175,6 +176,25 @@ async fn heartbeat(agent: Arc<Agent>, shutdown: CancellationToken) {
                 warn!(%error, "cannot tell the kernel program that the agent is alive; new calls that need it will be refused");
             }
             Err(_) => {}
+        }
+    }
+}
+
+/// Makes new nonce keys when the time has come.
+async fn rotate(agent: Arc<Agent>, shutdown: CancellationToken) {
+    let mut looks = tokio::time::interval(KEY_LOOK);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = looks.tick() => {}
+        }
+        match agent.store().await.nonce_keys(unix_now()).await {
+            Ok(keys) if keys.current != agent.keys().current => {
+                agent.set_keys(keys);
+                info!("new nonce keys");
+            }
+            Ok(_) => {}
+            Err(error) => warn!(%error, "the nonce keys cannot be renewed; those in use stay"),
         }
     }
 }

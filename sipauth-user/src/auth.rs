@@ -27,11 +27,11 @@ use std::{net::SocketAddr, time::Duration};
 
 pub use account::{Account, Directory, Ha1, Ha1Error, Source};
 pub use authenticator::Authenticator;
-pub use digest::Algorithm;
+pub use digest::{Algorithm, UnknownAlgorithm};
 pub use failures::BanRequest;
 pub use nonce::NonceKeys;
 pub use outcome::Outcome;
-pub use settings::{Qop, Settings, UriMatch};
+pub use settings::{DigestRules, Qop, Settings, UriMatch};
 
 /// Unix time in milliseconds. The caller reads the clock; it may step either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

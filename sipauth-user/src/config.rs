@@ -1,15 +1,19 @@
 //! Settings of the agent: flags over a TOML file over defaults, turned by one function into a validated type.
 
+mod digest;
 mod duration;
 mod file;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 pub use sipauth_common::config::DefaultPolicy;
 use sipauth_common::config::{LANES, Lane};
 
+use crate::auth::DigestRules;
+
 pub use self::{
+    digest::{DigestError, RawDigest},
     duration::parse_duration,
     file::{RawSettings, load},
 };
@@ -103,8 +107,8 @@ pub struct Settings {
     pub peer_ttl: Duration,
     /// How long an idle flow is kept.
     pub flow_idle: Duration,
-    /// How long a nonce is good.
-    pub nonce_lifetime: Duration,
+    /// How sources are challenged and what is accepted, where a gateway does not say otherwise.
+    pub digest: Arc<DigestRules>,
     /// Failures until a source is banned; 0 for never.
     pub ban_limit: u32,
     /// How long the first ban lasts.
@@ -214,6 +218,9 @@ pub enum ConfigError {
         /// Longest.
         max: &'static str,
     },
+    /// A setting of the digest.
+    #[error("digest.{0}")]
+    Digest(#[from] DigestError),
     /// A rate of 0 would refuse every call that needs the agent.
     #[error("{key}: the rate of lane {lane} is 0, which would refuse all of it; give packets per second, from 1 to 10000000")]
     Rate {

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use sipauth_common::policy::modes;
 use zeroize::Zeroize;
 
+use crate::{auth::DigestRules, config::RawDigest};
+
 pub use self::error::{GatewayError, Warning};
 
 /// Longest name.
@@ -132,6 +134,9 @@ pub struct RawGateway {
     /// The password in plain text. Only ever turned into credentials.
     #[serde(default)]
     pub password: Option<Secret>,
+    /// See [`Gateway::digest`].
+    #[serde(default, skip_serializing_if = "RawDigest::is_empty")]
+    pub digest: RawDigest,
     /// See [`Gateway::priority`].
     #[serde(default)]
     pub priority: i32,
@@ -154,6 +159,8 @@ pub struct Gateway {
     pub realm: Option<String>,
     /// The HA1 in its textual form, opaque here.
     pub credentials: Option<Secret>,
+    /// How it is challenged and what is accepted, where that is not as the agent does in general.
+    pub digest: RawDigest,
     /// Higher wins where gateways share an address.
     pub priority: i32,
 }
@@ -223,6 +230,7 @@ impl RawGateway {
                 (self.username.is_some(), "a username"),
                 (self.realm.is_some(), "a realm"),
                 (self.password.is_some(), "a password"),
+                (!self.digest.is_empty(), "digest settings"),
             ];
             if let Some((_, what)) = unused.into_iter().find(|(given, _)| *given) {
                 return Err(GatewayError::CredentialsUnused { gateway, mode, what });
@@ -245,6 +253,7 @@ impl RawGateway {
             username: None,
             realm: None,
             credentials: None,
+            digest: RawDigest::default(),
             priority: self.priority,
         };
         if mode == Mode::Password {
@@ -260,6 +269,11 @@ impl RawGateway {
                 return Err(GatewayError::Password { gateway });
             }
             check_account(&gateway, &username, &realm)?;
+            self.digest.rules(&DigestRules::default()).map_err(|source| GatewayError::Digest {
+                gateway: gateway.clone(),
+                source,
+            })?;
+            made.digest = self.digest;
             made.credentials = Some(credentials(&username, &realm, &password));
             made.username = Some(username);
             made.realm = Some(realm);

@@ -4,6 +4,7 @@
 //! it where that fails, so that store, maps and answer agree. After a kill in between the store wins.
 
 mod bans;
+mod keys;
 mod rows;
 mod schema;
 
@@ -25,8 +26,6 @@ use crate::gateway::Gateway;
 
 /// File name of the database in the state directory.
 pub const FILE: &str = "sipauth.db";
-/// Bytes of the key that nonces are made with.
-pub const NONCE_KEY_BYTES: usize = 32;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -152,23 +151,6 @@ impl Store {
         })
     }
 
-    /// The key that nonces are made with; made up at the first call. It is kept so that a restart does not make the
-    /// challenges that are under way invalid.
-    ///
-    /// # Errors
-    /// The database or the kernel's random numbers fail.
-    pub async fn nonce_key(&self) -> Result<[u8; NONCE_KEY_BYTES], StoreError> {
-        let mut fresh = [0; NONCE_KEY_BYTES];
-        getrandom(&mut fresh).map_err(StoreError::Random)?;
-        let key = rows::setting(&self.pool, "nonce-key", &fresh)
-            .await
-            .map_err(|source| classify(&self.path, source))?;
-        key.try_into().map_err(|_| StoreError::Corrupt {
-            path: self.path.clone(),
-            detail: "the nonce key has a wrong length".to_owned(),
-        })
-    }
-
     /// Closes the database; commits that were answered are on disk already.
     pub async fn close(&self) {
         self.pool.close().await;
@@ -284,10 +266,6 @@ fn classify(path: &Path, source: sqlx::Error) -> StoreError {
             source,
         },
     }
-}
-
-fn getrandom(bytes: &mut [u8]) -> io::Result<()> {
-    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, bytes)
 }
 
 #[cfg(test)]

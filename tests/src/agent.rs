@@ -258,7 +258,11 @@ impl<'a> Agent<'a> {
         self.add_with_input(name, "password", &options, &format!("{password}\n"))
     }
 
-    fn add_with_input(&self, name: &str, mode: &str, options: &[&str], input: &str) -> anyhow::Result<()> {
+    /// As [`Agent::add`], with standard input.
+    ///
+    /// # Errors
+    /// As [`Agent::add`].
+    pub fn add_with_input(&self, name: &str, mode: &str, options: &[&str], input: &str) -> anyhow::Result<()> {
         let mut args = vec!["gateway", "add", name, "--mode", mode];
         args.extend(options);
         let answer = self.cli_with_input(&args, input)?;

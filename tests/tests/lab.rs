@@ -7,10 +7,14 @@ mod bans;
 mod bare;
 #[path = "lab/changes.rs"]
 mod changes;
+#[path = "lab/digest.rs"]
+mod digest;
 #[path = "lab/lifecycle.rs"]
 mod lifecycle;
 #[path = "lab/modes.rs"]
 mod modes;
+#[path = "lab/phone.rs"]
+mod phone;
 #[path = "lab/support.rs"]
 mod support;
 #[path = "lab/tcp.rs"]

@@ -6,7 +6,7 @@ use sipauth_common::{address::Address, config::DefaultPolicy, decide::Lookup as 
 
 use super::{bans, state::Agent, unix_now};
 use crate::{
-    auth::{Account, Action, Arrival, Authenticator, Directory, Ha1, Source},
+    auth::{Account, Action, Arrival, Authenticator, DigestRules, Directory, Ha1, NonceKeys, Source},
     compile::Snapshot,
     datapath::{Maps, monotonic_ns},
     worker::Handler,
@@ -16,17 +16,31 @@ use crate::{
 pub(super) struct Accounts {
     pub(super) snapshot: Snapshot,
     by_username: HashMap<Vec<u8>, Account>,
+    /// Of gateways that have digest settings of their own.
+    rules: HashMap<u32, Arc<DigestRules>>,
     /// What unknown sources get.
     pub(super) default_policy: DefaultPolicy,
 }
 
 impl Accounts {
-    pub(super) fn new(snapshot: Snapshot, default_policy: DefaultPolicy) -> Self {
-        let mut by_username = HashMap::new();
+    /// `general` is what gateways without digest settings have.
+    pub(super) fn new(snapshot: Snapshot, default_policy: DefaultPolicy, general: &DigestRules) -> Self {
+        let (mut by_username, mut rules) = (HashMap::new(), HashMap::new());
         for (id, gateway) in snapshot.iter() {
             let (Some(username), Some(realm), Some(secret)) = (&gateway.username, &gateway.realm, &gateway.credentials) else {
                 continue;
             };
+            let own = match gateway.digest.rules(general) {
+                Ok(_) if gateway.digest.is_empty() => None,
+                Ok(own) => Some(Arc::new(own)),
+                Err(error) => {
+                    tracing::error!(gateway = gateway.name, %error, "this gateway cannot call");
+                    continue;
+                }
+            };
+            if let Some(own) = &own {
+                rules.insert(id, Arc::clone(own));
+            }
             match Ha1::from_text(secret.expose()) {
                 Ok(ha1) => {
                     let account = Account {
@@ -34,6 +48,7 @@ impl Accounts {
                         realm: realm.clone(),
                         ha1,
                         addresses: gateway.addresses.clone(),
+                        rules: own,
                     };
                     by_username.insert(username.clone().into_bytes(), account);
                 }
@@ -43,6 +58,7 @@ impl Accounts {
         Self {
             snapshot,
             by_username,
+            rules,
             default_policy,
         }
     }
@@ -70,7 +86,16 @@ impl Directory for View<'_> {
         let password = policy.map_or(self.accounts.default_policy == DefaultPolicy::Challenge, |policy| {
             policy.has(modes::PASSWORD)
         });
-        let realm = if password { self.accounts.snapshot.realm(address) } else { None };
+        let (realm, rules) = match policy {
+            Some(policy) if password => (
+                self.accounts
+                    .snapshot
+                    .gateway(policy.gateway)
+                    .and_then(|gateway| gateway.realm.as_deref()),
+                self.accounts.rules.get(&policy.gateway),
+            ),
+            _ => (None, None),
+        };
         // A password gateway that the softswitch calls is a learned peer too, but what it sends without a flow is challenged:
         // a To tag that anyone can write must not stand for a password.
         let peer = policy.map_or_else(learned, |policy| {
@@ -81,6 +106,7 @@ impl Directory for View<'_> {
             password,
             listed: policy.is_some(),
             realm: realm.unwrap_or(self.realm),
+            rules: rules.map(|rules| &**rules),
         }
     }
 }
@@ -91,14 +117,18 @@ pub(super) struct Punted {
     agent: Arc<Agent>,
     /// Pardons that it has heard of.
     pardoned: u64,
+    /// Those that the authenticator has.
+    keys: Arc<NonceKeys>,
 }
 
 impl Punted {
-    pub(super) const fn new(authenticator: Authenticator, agent: Arc<Agent>) -> Self {
+    /// `keys` are those that the authenticator has.
+    pub(super) const fn new(authenticator: Authenticator, keys: Arc<NonceKeys>, agent: Arc<Agent>) -> Self {
         Self {
             authenticator,
             agent,
             pardoned: 0,
+            keys,
         }
     }
 }
@@ -117,6 +147,11 @@ impl Handler for Punted {
         self.agent
             .pardons()
             .news(&mut self.pardoned, |address| authenticator.pardon(address));
+        let keys = self.agent.keys();
+        if !Arc::ptr_eq(&keys, &self.keys) {
+            self.authenticator.rekey(&keys);
+            self.keys = Arc::clone(&keys);
+        }
         let action = self.authenticator.handle(datagram, arrival, &view, unix_now());
         if let Some(ban) = self.authenticator.take_ban() {
             // The worker's own 403 holds without it, so the datagram's answer goes on.

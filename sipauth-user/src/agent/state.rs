@@ -13,12 +13,12 @@ use tracing::{info, warn};
 
 use super::{directory::Accounts, events::EventLog, fill, flows, pardons::Pardons};
 use crate::{
-    auth::Ha1,
+    auth::{Ha1, NonceKeys, Qop},
     compile::{Snapshot, weakened},
     config::Settings,
     control::{GatewayInfo, Response},
     datapath::{self, DatapathError, Maps, Pins, Programs, monotonic_ns},
-    gateway::{RawGateway, Secret, check_unique},
+    gateway::{Gateway, RawGateway, Secret, Warning, check_unique},
     store::Store,
     worker::Counts,
 };
@@ -31,6 +31,7 @@ pub(super) struct Agent {
     maps: Arc<Maps>,
     config: std::sync::Mutex<Config>,
     accounts: ArcSwap<Accounts>,
+    keys: ArcSwap<NonceKeys>,
     counts: OnceLock<Counts>,
     pardons: Pardons,
     ready: AtomicBool,
@@ -48,12 +49,13 @@ impl Agent {
         store: Store,
         snapshot: Snapshot,
         maps: Arc<Maps>,
+        keys: NonceKeys,
         events: EventLog,
         shutdown: CancellationToken,
     ) -> Result<Self, DatapathError> {
         let anywhere = snapshot.tables().anywhere;
         let config = fill::config(&settings, anywhere);
-        let accounts = Accounts::new(snapshot, settings.policy_in_force(anywhere));
+        let accounts = Accounts::new(snapshot, settings.policy_in_force(anywhere), &settings.digest);
         Ok(Self {
             settings,
             pins,
@@ -61,6 +63,7 @@ impl Agent {
             maps,
             config: std::sync::Mutex::new(config),
             accounts: ArcSwap::from_pointee(accounts),
+            keys: ArcSwap::from_pointee(keys),
             counts: OnceLock::new(),
             pardons: Pardons::default(),
             ready: AtomicBool::new(false),
@@ -85,6 +88,16 @@ impl Agent {
 
     pub(super) fn accounts(&self) -> Guard<Arc<Accounts>> {
         self.accounts.load()
+    }
+
+    /// What nonces are made with now.
+    pub(super) fn keys(&self) -> Guard<Arc<NonceKeys>> {
+        self.keys.load()
+    }
+
+    /// From the next datagram on, each worker makes nonces with these.
+    pub(super) fn set_keys(&self, keys: NonceKeys) {
+        self.keys.store(Arc::new(keys));
     }
 
     pub(super) fn set_counts(&self, counts: Counts) {
@@ -220,6 +233,7 @@ impl Agent {
             return error.into();
         }
         let mut warnings: Vec<String> = gateway.warnings().iter().map(ToString::to_string).collect();
+        warnings.extend(self.unreachable(&gateway).iter().map(ToString::to_string));
         warnings.extend(weakened(others(), &gateway).iter().map(ToString::to_string));
         let mut change = match store.begin().await {
             Ok(change) => change,
@@ -283,9 +297,35 @@ impl Agent {
         Response::Removed { gateway: info }
     }
 
+    /// What the challenge that a gateway from anywhere gets, which is the agent's own, lacks for it.
+    fn unreachable(&self, gateway: &Gateway) -> Option<Warning> {
+        let (general, gateway_name) = (&self.settings.digest, gateway.name.clone());
+        let rules = gateway.digest.rules(general).ok().filter(|_| gateway.is_anywhere())?;
+        if gateway.realm.as_ref().is_some_and(|realm| *realm != self.settings.realm) {
+            return Some(Warning::ChallengedOtherwise {
+                gateway: gateway_name,
+                what: "realm",
+            });
+        }
+        if !rules.algorithms.iter().any(|one| general.algorithms.contains(one)) {
+            return Some(Warning::ChallengedOtherwise {
+                gateway: gateway_name,
+                what: "algorithms",
+            });
+        }
+        let offered = [false, true]
+            .into_iter()
+            .any(|integrity| general.qop.accepts(integrity) && rules.qop.accepts(integrity));
+        let without = general.qop == Qop::None || rules.accept_without_qop;
+        (!offered && !without).then_some(Warning::ChallengedOtherwise {
+            gateway: gateway_name,
+            what: "qop",
+        })
+    }
+
     fn compiled(&self, snapshot: Snapshot) -> Arc<Accounts> {
         let policy = self.settings.policy_in_force(snapshot.tables().anywhere);
-        Arc::new(Accounts::new(snapshot, policy))
+        Arc::new(Accounts::new(snapshot, policy, &self.settings.digest))
     }
 
     /// Brings the maps from one state to the other, or leaves them as they were.

@@ -1,11 +1,14 @@
 //! Who may call with a password, and the form in which the password is kept.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use zeroize::Zeroize;
 
-use super::digest::{Hash, Hex};
+use super::{
+    DigestRules,
+    digest::{Hash, Hex},
+};
 
 /// What the authenticator asks of the gateways' snapshot.
 pub trait Directory {
@@ -27,6 +30,8 @@ pub struct Source<'a> {
     pub listed: bool,
     /// The realm to challenge with: that of the gateway at this address, else the default.
     pub realm: &'a str,
+    /// How to challenge: the rules of that gateway, where it has its own.
+    pub rules: Option<&'a DigestRules>,
 }
 
 /// A gateway in mode `password`.
@@ -40,6 +45,8 @@ pub struct Account {
     pub ha1: Ha1,
     /// Where it may call from; empty: from anywhere.
     pub addresses: Vec<IpNet>,
+    /// What is accepted from it, where that is not what the agent accepts in general.
+    pub rules: Option<Arc<DigestRules>>,
 }
 
 impl Account {

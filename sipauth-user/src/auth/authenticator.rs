@@ -65,9 +65,8 @@ impl Authenticator {
         }
     }
 
-    /// Other settings or keys from now on. Nonces and their use live on; so does the capacity of the replay memory.
-    pub fn reconfigure(&mut self, settings: Arc<Settings>, keys: &NonceKeys) {
-        self.settings = settings;
+    /// Other keys from now on. Nonces and their use live on.
+    pub fn rekey(&mut self, keys: &NonceKeys) {
         self.mint = Mint::new(keys);
     }
 
@@ -237,13 +236,14 @@ impl Authenticator {
                     serial: self.serial,
                 };
                 let nonce = self.mint.issue(&nonce, from.ip());
-                let status = if self.settings.proxy {
+                let rules = source.rules.unwrap_or(&self.settings.rules);
+                let status = if rules.proxy {
                     Status::ProxyAuthenticationRequired
                 } else {
                     Status::Unauthorized
                 };
                 let mut response = Response::new(status, message, from, &self.mint.tags.make(message));
-                challenge::write(&mut response, &self.settings, source.realm, &nonce, refusal.stale);
+                challenge::write(&mut response, rules, source.realm, &nonce, refusal.stale);
                 Action::Reply {
                     response: response.finish(),
                     outcome: refusal.outcome,

@@ -1,21 +1,16 @@
 //! The challenge headers (RFC 7616, 3.3; RFC 8760, 2.3 and 2.4).
 
-use super::{Algorithm, Qop, Settings};
+use super::{DigestRules, Qop};
 use crate::sip::Response;
 
-/// One header for each algorithm, in the order of the settings.
-pub(super) fn write(response: &mut Response, settings: &Settings, realm: &str, nonce: &[u8], stale: bool) {
-    let name: &[u8] = if settings.proxy {
+/// One header for each algorithm, in the order of the rules.
+pub(super) fn write(response: &mut Response, rules: &DigestRules, realm: &str, nonce: &[u8], stale: bool) {
+    let name: &[u8] = if rules.proxy {
         b"Proxy-Authenticate: "
     } else {
         b"WWW-Authenticate: "
     };
-    let algorithms = if settings.algorithms.is_empty() {
-        &[Algorithm::Md5][..]
-    } else {
-        &settings.algorithms
-    };
-    for algorithm in algorithms {
+    for algorithm in &rules.algorithms {
         let mut value = Vec::with_capacity(160);
         value.extend_from_slice(b"Digest realm=\"");
         for byte in realm.bytes().filter(|b| !b.is_ascii_control()) {
@@ -32,7 +27,7 @@ pub(super) fn write(response: &mut Response, settings: &Settings, realm: &str, n
         }
         value.extend_from_slice(b", algorithm=");
         value.extend_from_slice(algorithm.as_str().as_bytes());
-        value.extend_from_slice(match settings.qop {
+        value.extend_from_slice(match rules.qop {
             Qop::None => b"",
             Qop::Auth => b", qop=\"auth\"",
             Qop::AuthInt => b", qop=\"auth-int\"",

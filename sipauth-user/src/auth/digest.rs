@@ -1,10 +1,14 @@
 //! The arithmetic of HTTP digest as SIP uses it (RFC 3261, 22.4; RFC 7616, 3.4; RFC 8760). No policy here.
 
+use std::{fmt, str::FromStr};
+
 use md5::{Digest, Md5};
+use serde::{Deserialize, Serialize};
 use sha2::{Sha256, Sha512_256};
 
 /// A digest algorithm by its IANA name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Algorithm {
     /// `MD5`.
     Md5,
@@ -62,6 +66,39 @@ impl Algorithm {
     /// Whether the key depends on the first nonce and cnonce (RFC 7616, 3.4.2).
     pub(super) const fn is_session(self) -> bool {
         matches!(self, Self::Md5Sess | Self::Sha256Sess | Self::Sha512T256Sess)
+    }
+}
+
+/// Not the name of an algorithm.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no digest algorithm; use MD5, SHA-256 or SHA-512-256, each also with -sess")]
+pub struct UnknownAlgorithm(String);
+
+impl FromStr for Algorithm {
+    type Err = UnknownAlgorithm;
+
+    fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
+        Self::from_name(name.as_bytes()).ok_or_else(|| UnknownAlgorithm(name.chars().take(32).collect()))
+    }
+}
+
+impl TryFrom<String> for Algorithm {
+    type Error = UnknownAlgorithm;
+
+    fn try_from(name: String) -> Result<Self, UnknownAlgorithm> {
+        name.parse()
+    }
+}
+
+impl From<Algorithm> for String {
+    fn from(algorithm: Algorithm) -> Self {
+        algorithm.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -44,12 +44,28 @@ pub(super) enum Use {
     First,
     /// The same datagram again.
     Retransmission,
+    /// A count that was not used, of a nonce that was and is good for one request only.
+    Spent,
     /// Anything else.
     Replay,
 }
 
+/// How long a nonce is good, and how often.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Term {
+    pub(super) issued: Timestamp,
+    pub(super) lifetime: Duration,
+    pub(super) one_time: bool,
+}
+
+impl Term {
+    fn is_over(&self, now: Timestamp) -> bool {
+        u128::from(now.0.saturating_sub(self.issued.0)) > self.lifetime.as_millis()
+    }
+}
+
 struct Window {
-    issued: Timestamp,
+    term: Term,
     /// The highest count used, and with it the meaning of `bits`: bit n is count `highest - n`.
     highest: u32,
     bits: u64,
@@ -85,19 +101,11 @@ impl Replay {
     }
 
     /// To be called only with credentials that are right, else anybody could use up a count or fill the memory.
-    pub(super) fn commit(
-        &mut self,
-        serial: u64,
-        issued: Timestamp,
-        count: u32,
-        fingerprint: Fingerprint,
-        now: Timestamp,
-        lifetime: Duration,
-    ) -> Use {
+    pub(super) fn commit(&mut self, serial: u64, term: Term, count: u32, fingerprint: Fingerprint, now: Timestamp) -> Use {
         if self.forgotten(serial) {
             return Use::Replay;
         }
-        self.expire(now, lifetime, serial);
+        self.expire(now, serial);
         let known = self.windows.contains_key(&serial);
         if !known && self.windows.len() >= self.capacity {
             self.forget_oldest();
@@ -107,7 +115,7 @@ impl Replay {
             }
         }
         let window = self.windows.entry(serial).or_insert(Window {
-            issued,
+            term,
             highest: 0,
             bits: 0,
             recent: [([0; 16], Timestamp(0)); RECENT],
@@ -119,17 +127,19 @@ impl Replay {
         if !window.take(count) {
             return Use::Replay;
         }
+        if known && term.one_time {
+            return Use::Spent;
+        }
         window.recent[window.next % RECENT] = (fingerprint, now);
         window.next = (window.next + 1) % RECENT;
         Use::First
     }
 
-    /// A few at a time, so that no datagram pays for all.
-    fn expire(&mut self, now: Timestamp, lifetime: Duration, keep: u64) {
-        let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+    /// A few at a time, so that no datagram pays for all. One that lives longer keeps those behind it, which the capacity bounds.
+    fn expire(&mut self, now: Timestamp, keep: u64) {
         for _ in 0..4 {
             match self.windows.first_key_value() {
-                Some((serial, window)) if *serial != keep && now.0.saturating_sub(window.issued.0) > lifetime => self.forget_oldest(),
+                Some((serial, window)) if *serial != keep && window.term.is_over(now) => self.forget_oldest(),
                 _ => return,
             }
         }

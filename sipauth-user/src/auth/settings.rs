@@ -1,13 +1,16 @@
 //! What the operator can choose about the digest.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use super::Algorithm;
 
 /// Quality of protection that a challenge offers (RFC 7616, 3.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Qop {
-    /// None: the challenge has no `qop`, answers are as in RFC 2069.
+    /// The challenge has no `qop`; answers are as in RFC 2069.
     None,
     /// `auth`.
     Auth,
@@ -17,19 +20,37 @@ pub enum Qop {
     Both,
 }
 
+impl Qop {
+    /// Whether an answer with `auth`, or (`integrity`) with `auth-int`, is within the offer.
+    #[must_use]
+    pub const fn accepts(self, integrity: bool) -> bool {
+        match self {
+            Self::None => false,
+            Self::Auth => !integrity,
+            Self::AuthInt => integrity,
+            Self::Both => true,
+        }
+    }
+}
+
 /// How the digest-uri is compared with the Request-URI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum UriMatch {
     /// Byte by byte (RFC 3261, 22.4), or the server's own URI without a user, which is what SIPp and some gateways hash.
     Strict,
     /// Without port, parameters and headers: some equipment computes the digest over another form of the URI than it sends.
-    IgnorePortAndParameters,
+    Loose,
 }
 
-/// Settings of the [`Authenticator`](super::Authenticator).
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What is offered, strongest first; one challenge header each (RFC 8760, 2.3). Empty means MD5.
+/// How a source is challenged, and what is accepted from a gateway.
+///
+/// The challenge follows the *source*: the rules of the gateway whose address it is, else the agent's own. So it tells nobody which
+/// usernames exist. The rules of the gateway that the credentials name can only narrow what the challenge offered, except
+/// for `accept_without_qop` and `uri_match`, which a challenge does not show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestRules {
+    /// What is offered, strongest first; one challenge header each (RFC 8760, 2.3). Not empty.
     pub algorithms: Vec<Algorithm>,
     /// What a challenge offers.
     pub qop: Qop,
@@ -39,8 +60,32 @@ pub struct Settings {
     pub proxy: bool,
     /// How long a nonce can be used.
     pub nonce_lifetime: Duration,
+    /// Whether a nonce is good for one request only.
+    pub one_time_nonces: bool,
     /// How the digest-uri is compared.
     pub uri_match: UriMatch,
+}
+
+impl Default for DigestRules {
+    fn default() -> Self {
+        Self {
+            // Alone, since many clients read the first challenge only.
+            algorithms: vec![Algorithm::Md5],
+            qop: Qop::Auth,
+            accept_without_qop: false,
+            proxy: false,
+            nonce_lifetime: Duration::from_secs(300),
+            one_time_nonces: false,
+            uri_match: UriMatch::Strict,
+        }
+    }
+}
+
+/// Settings of the [`Authenticator`](super::Authenticator).
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where neither source nor account has rules of its own.
+    pub rules: Arc<DigestRules>,
     /// Nonces whose use is remembered for each worker. Past this, the oldest are treated as stale.
     pub replay_capacity: usize,
     /// Failures until a source is locked out; 0 for never.
@@ -54,12 +99,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            algorithms: vec![Algorithm::Md5],
-            qop: Qop::Auth,
-            accept_without_qop: false,
-            proxy: false,
-            nonce_lifetime: Duration::from_secs(300),
-            uri_match: UriMatch::Strict,
+            rules: Arc::default(),
             replay_capacity: 65_536,
             failure_limit: 6,
             lockout: Duration::from_secs(180),

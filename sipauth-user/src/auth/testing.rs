@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use super::{Account, Action, Algorithm, Arrival, Authenticator, Directory, Ha1, NonceKeys, Outcome, Settings, Source, Timestamp};
+use super::{
+    Account, Action, Algorithm, Arrival, Authenticator, DigestRules, Directory, Ha1, NonceKeys, Outcome, Settings, Source, Timestamp,
+};
 
 pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000_000);
 pub(crate) const REALM: &str = "sip.example.com";
@@ -17,6 +19,13 @@ pub(crate) fn keys() -> NonceKeys {
 
 pub(crate) fn authenticator(settings: Settings) -> Authenticator {
     Authenticator::new(Arc::new(settings), &keys(), 3, NOW)
+}
+
+pub(crate) fn with_rules(rules: DigestRules) -> Settings {
+    Settings {
+        rules: Arc::new(rules),
+        ..Settings::default()
+    }
 }
 
 pub(crate) fn later(ms: u64) -> Timestamp {
@@ -35,11 +44,16 @@ pub(crate) fn arrival(source: &str) -> Arrival {
 /// `198.51.100.x` has a peer, `203.0.113.x` nothing, all else password gateways, of which those at `192.0.2.x` are listed.
 pub(crate) struct Book {
     pub(crate) accounts: HashMap<Vec<u8>, Account>,
+    /// What every source is challenged by, where that is not what the settings say.
+    pub(crate) offered: Option<DigestRules>,
 }
 
 impl Default for Book {
     fn default() -> Self {
-        let mut book = Self { accounts: HashMap::new() };
+        let mut book = Self {
+            accounts: HashMap::new(),
+            offered: None,
+        };
         book.add("gw1", 1, "secret", &[]);
         book.add("gw2", 2, "other", &["192.0.2.128/25"]);
         book
@@ -54,6 +68,7 @@ impl Book {
             realm: REALM.into(),
             ha1: Ha1::derive(username, REALM, password),
             addresses,
+            rules: None,
         };
         self.accounts.insert(username.into(), account);
     }
@@ -71,6 +86,7 @@ impl Directory for Book {
             password: !is("198.51.100.") && !is("203.0.113."),
             listed: is("192.0.2."),
             realm: REALM,
+            rules: self.offered.as_ref(),
         }
     }
 }

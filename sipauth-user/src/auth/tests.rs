@@ -5,4 +5,5 @@ mod failures;
 mod nonces;
 mod password;
 mod properties;
+mod rules;
 mod vectors;

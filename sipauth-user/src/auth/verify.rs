@@ -1,16 +1,16 @@
 //! Whether a request proves a password (RFC 3261, 22.4; RFC 7616, 3.4.6).
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use subtle::ConstantTimeEq;
 
 use super::{
-    Account, Algorithm, Authenticator, Directory, Outcome, Qop, Source, Timestamp, UriMatch,
+    Account, Algorithm, Authenticator, DigestRules, Directory, Outcome, Qop, Source, Timestamp, UriMatch,
     credentials::{Credentials, unescape},
     digest::{Input, Protection, response},
     failures::{Failure, Rules, Standing},
     nonce::Nonce,
-    replay::{Use, fingerprint},
+    replay::{Term, Use, fingerprint},
 };
 use crate::sip::{Message, StartLine};
 
@@ -85,16 +85,18 @@ impl Authenticator {
         ) else {
             return Err(Outcome::BadCredentials.into());
         };
-        let algorithm = self.offered(credentials.algorithm).ok_or(Outcome::AlgorithmMismatch)?;
-        let (protection, count) = self.protection(&credentials, message.body())?;
+        let offer = source.rules.unwrap_or(&self.settings.rules);
+        let algorithm = offered(offer, credentials.algorithm).ok_or(Outcome::AlgorithmMismatch)?;
+        let (protection, count) = protection(offer.qop, &credentials, message.body())?;
         if algorithm.is_session() && credentials.cnonce.is_none() || answer.len() != algorithm.hash().hex_len() {
             return Err(Outcome::BadCredentials.into());
         }
         let nonce = self.mint.verify(nonce_text, from.ip()).ok_or(Outcome::BadNonce)?;
-        if !self.is_fresh(&nonce, now) {
+        if !self.is_fresh(&nonce, offer.nonce_lifetime, now) {
             return Err(Refusal::stale(Outcome::StaleNonce));
         }
-        if !same_uri(&unescape(digest_uri), uri, self.settings.uri_match) {
+        let plain_uri = unescape(digest_uri);
+        if !same_uri(&plain_uri, uri, UriMatch::Loose) {
             return Err(Outcome::UriMismatch.into());
         }
 
@@ -140,25 +142,44 @@ impl Authenticator {
         if !account.may_call_from(from.ip().to_canonical()) {
             return Err(self.failed(Outcome::WrongAddress, &failure, now));
         }
-        match self
-            .replay
-            .commit(nonce.serial, nonce.issued, count, print, now, self.settings.nonce_lifetime)
-        {
-            Use::First => Ok(Proof {
-                gateway: account.gateway,
-                again: false,
-            }),
-            Use::Retransmission => Ok(Proof {
-                gateway: account.gateway,
-                again: true,
-            }),
-            // The hash was right, so the client knows the password: it may simply try again.
-            Use::Replay => Err(Refusal::stale(Outcome::Replayed)),
+        let rules = account.rules.as_deref().unwrap_or(&self.settings.rules);
+        let unasked = protection.is_none() && offer.qop != Qop::None && !rules.accept_without_qop;
+        let narrower = if !rules.algorithms.contains(&algorithm) {
+            Some(Outcome::AlgorithmMismatch)
+        } else if unasked || protection.is_some_and(|p| !rules.qop.accepts(p.body.is_some())) {
+            Some(Outcome::QopMismatch)
+        } else if !same_uri(&plain_uri, uri, rules.uri_match) {
+            Some(Outcome::UriMismatch)
+        } else {
+            None
+        };
+        if let Some(outcome) = narrower {
+            return Err(self.failed(outcome, &failure, now));
         }
+        let lifetime = offer.nonce_lifetime.min(rules.nonce_lifetime);
+        if !self.is_fresh(&nonce, lifetime, now) {
+            return Err(Refusal::stale(Outcome::StaleNonce));
+        }
+        let term = Term {
+            issued: nonce.issued,
+            lifetime,
+            one_time: offer.one_time_nonces || rules.one_time_nonces,
+        };
+        // Where the nonce is used up, the hash was right all the same: the client knows the password and may simply try again.
+        let again = match self.replay.commit(nonce.serial, term, count, print, now) {
+            Use::First => false,
+            Use::Retransmission => true,
+            Use::Spent => return Err(Refusal::stale(Outcome::StaleNonce)),
+            Use::Replay => return Err(Refusal::stale(Outcome::Replayed)),
+        };
+        Ok(Proof {
+            gateway: account.gateway,
+            again,
+        })
     }
 
-    /// Counts a failure. All four kinds count: were one of them left out, the 403 after the others would tell who has an account,
-    /// or that a password is right where it does not count.
+    /// Counts a failure. All kinds count: were one of them left out, the 403 after the others would tell who has an account,
+    /// how it is set, or that a password is right where it does not count.
     fn failed(&mut self, outcome: Outcome, failure: &Failure<'_>, now: Timestamp) -> Refusal {
         let rules = Rules {
             limit: self.settings.failure_limit,
@@ -169,42 +190,35 @@ impl Authenticator {
         if locked { Refusal::locked(outcome) } else { outcome.into() }
     }
 
-    /// RFC 7616, 3.4: no algorithm means MD5. One that was not offered is never accepted: that would be a downgrade.
-    fn offered(&self, name: Option<&[u8]>) -> Option<Algorithm> {
-        let algorithm = name.map_or(Some(Algorithm::Md5), Algorithm::from_name)?;
-        let offered = &self.settings.algorithms;
-        (offered.contains(&algorithm) || offered.is_empty() && algorithm == Algorithm::Md5).then_some(algorithm)
-    }
-
-    /// The fields that belong to qop, and the nonce count; without qop a nonce is good for one request.
-    fn protection<'a>(&self, credentials: &Credentials<'a>, body: &'a [u8]) -> Result<(Option<Protection<'a>>, u32), Outcome> {
-        let offer = self.settings.qop;
-        let Some(qop) = credentials.qop else {
-            let accepted = offer == Qop::None || self.settings.accept_without_qop;
-            return if accepted { Ok((None, 1)) } else { Err(Outcome::QopMismatch) };
-        };
-        let body = if qop.eq_ignore_ascii_case(b"auth") && matches!(offer, Qop::Auth | Qop::Both) {
-            None
-        } else if qop.eq_ignore_ascii_case(b"auth-int") && matches!(offer, Qop::AuthInt | Qop::Both) {
-            Some(body)
-        } else {
-            return Err(Outcome::QopMismatch);
-        };
-        let (Some(nc), Some(_)) = (credentials.nc, credentials.cnonce) else {
-            return Err(Outcome::BadCredentials);
-        };
-        let count = count(nc).ok_or(Outcome::BadCredentials)?;
-        Ok((Some(Protection { qop, nc, body }), count))
-    }
-
-    fn is_fresh(&self, nonce: &Nonce, now: Timestamp) -> bool {
-        let lifetime = u64::try_from(self.settings.nonce_lifetime.as_millis()).unwrap_or(u64::MAX);
+    fn is_fresh(&self, nonce: &Nonce, lifetime: Duration, now: Timestamp) -> bool {
         nonce.started == self.started
             && nonce.worker == self.worker
             && !self.replay.forgotten(nonce.serial)
             && nonce.issued.0 <= now.0.saturating_add(AHEAD_MS)
-            && now.0.saturating_sub(nonce.issued.0) <= lifetime
+            && u128::from(now.0.saturating_sub(nonce.issued.0)) <= lifetime.as_millis()
     }
+}
+
+/// RFC 7616, 3.4: no algorithm means MD5. One that was not offered is never accepted: that would be a downgrade.
+fn offered(offer: &DigestRules, name: Option<&[u8]>) -> Option<Algorithm> {
+    let algorithm = name.map_or(Some(Algorithm::Md5), Algorithm::from_name)?;
+    offer.algorithms.contains(&algorithm).then_some(algorithm)
+}
+
+/// The fields that belong to qop, and the nonce count; without qop a nonce is good for one request. Whether an answer without
+/// qop is accepted depends on the account.
+fn protection<'a>(offer: Qop, credentials: &Credentials<'a>, body: &'a [u8]) -> Result<(Option<Protection<'a>>, u32), Outcome> {
+    let Some(qop) = credentials.qop else { return Ok((None, 1)) };
+    let integrity = qop.eq_ignore_ascii_case(b"auth-int");
+    if !integrity && !qop.eq_ignore_ascii_case(b"auth") || !offer.accepts(integrity) {
+        return Err(Outcome::QopMismatch);
+    }
+    let (Some(nc), Some(_)) = (credentials.nc, credentials.cnonce) else {
+        return Err(Outcome::BadCredentials);
+    };
+    let count = count(nc).ok_or(Outcome::BadCredentials)?;
+    let body = integrity.then_some(body);
+    Ok((Some(Protection { qop, nc, body }), count))
 }
 
 /// Ours among the credentials: those with the realm that we challenge with, else those with the realm of the account that they name
@@ -259,7 +273,7 @@ fn count(nc: &[u8]) -> Option<u32> {
 fn same_uri(digest: &[u8], request: &[u8], how: UriMatch) -> bool {
     match how {
         UriMatch::Strict => digest == request || is_server_of(digest, request),
-        UriMatch::IgnorePortAndParameters => digest == request || core_of(digest) == core_of(request),
+        UriMatch::Loose => digest == request || is_server_of(digest, request) || core_of(digest) == core_of(request),
     }
 }
 

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{OutputArgs, ask, output, unexpected};
 use crate::{
+    config::RawDigest,
     control::{GatewayInfo, Request, Response},
     gateway::{Mode, RawGateway, Secret},
 };
@@ -70,6 +71,9 @@ pub struct AddArgs {
     /// Read the password from the first line of a file
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+    /// How it is challenged in mode password, where that is not as the agent does in general
+    #[command(flatten)]
+    pub digest: RawDigest,
     /// Where gateways share an address, the higher one is counted
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub priority: i32,
@@ -110,6 +114,7 @@ fn add(args: AddArgs, socket: &Path) -> anyhow::Result<()> {
         username: args.username,
         realm: args.realm,
         password,
+        digest: args.digest,
         priority: args.priority,
     };
     // The agent judges; judging here as well answers a slip without one.
@@ -192,8 +197,24 @@ fn show(name: String, output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
     if let (Some(username), Some(realm)) = (&gateway.username, &gateway.realm) {
         output::line(&format!("username   {username}"))?;
         output::line(&format!("realm      {realm}"))?;
+        for (key, value) in digest_settings(&gateway.digest)? {
+            output::line(&format!("{key:<20} {value}"))?;
+        }
     }
     output::line(&format!("priority   {}", gateway.priority))
+}
+
+/// What was set for this gateway alone, by the names of the flags' fields.
+fn digest_settings(digest: &RawDigest) -> anyhow::Result<Vec<(String, String)>> {
+    let serde_json::Value::Object(fields) = serde_json::to_value(digest)? else {
+        return Ok(Vec::new());
+    };
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        serde_json::Value::Array(all) => all.iter().filter_map(serde_json::Value::as_str).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    };
+    Ok(fields.into_iter().map(|(key, value)| (key, text(value))).collect())
 }
 
 /// Says whom it cuts off before it does so.

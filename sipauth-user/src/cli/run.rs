@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::config::{self, ConfigError, PolicyChoice, RawSettings, Settings, XdpMode};
+use crate::config::{self, ConfigError, PolicyChoice, RawDigest, RawSettings, Settings, XdpMode};
 
 /// Flags of the agent. Each has a key of the same name in the configuration file, and wins over it.
 #[derive(Clone, Debug, Default, Args)]
@@ -58,9 +58,9 @@ pub struct RunArgs {
     /// How long an idle authenticated flow is remembered [default: 12h]
     #[arg(long, value_name = "TIME")]
     pub flow_idle: Option<String>,
-    /// How long a challenge may be answered [default: 300s]
-    #[arg(long, value_name = "TIME")]
-    pub nonce_lifetime: Option<String>,
+    /// How sources are challenged where a gateway does not say otherwise; in the file these are keys of the table `digest`
+    #[command(flatten)]
+    pub digest: RawDigest,
     /// Wrong passwords until the source is banned; 0 for never [default: 6]
     #[arg(long, value_name = "N")]
     pub ban_limit: Option<u32>,
@@ -96,7 +96,7 @@ impl RunArgs {
             metrics: self.metrics,
             peer_ttl: self.peer_ttl,
             flow_idle: self.flow_idle,
-            nonce_lifetime: self.nonce_lifetime,
+            digest: self.digest,
             ban_limit: self.ban_limit,
             ban_time: self.ban_time,
             source_rate: None,

@@ -21,6 +21,9 @@ fn every_documented_invocation_is_understood() {
         "sipauth gateway add a --mode ip-port --address 203.0.113.6 --port 5060 --port 5070 --priority -5",
         "sipauth gateway add a --mode password --username gw1 --password-stdin",
         "sipauth gateway add a --mode password --username gw1 --password-file f --address 10.0.0.0/8 --realm r --json",
+        "sipauth gateway add a --mode password --username g --password-file f --algorithm SHA-256 --algorithm md5 --qop both \
+         --accept-without-qop --challenge 407 --nonce-lifetime 60s --one-time-nonces --uri-match loose",
+        "sipauth run --interface eth0 --algorithm SHA-512-256 --qop auth-int --one-time-nonces=false --accept-without-qop=true",
         "sipauth gateway add a --mode peer --address 203.0.113.9 --priority 3",
         "sipauth gateway list --json",
         "sipauth gateway show a --json",
@@ -51,6 +54,7 @@ fn wrong_arguments_are_answered_in_one_line() {
             "sipauth gateway add a --mode password --password-stdin --password-file f",
             "--password-file",
         ),
+        ("sipauth gateway add a --mode password --algorithm SHA1", "SHA1"),
         ("sipauth ban add nowhere", "'nowhere'"),
         ("sipauth ban add 1.2.3.4 --for 1y", "'1y'"),
         ("sipauth explain nowhere", "'nowhere'"),

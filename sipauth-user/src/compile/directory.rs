@@ -46,12 +46,6 @@ impl Snapshot {
         self.tables.policy(&Address::from(source.to_canonical()))
     }
 
-    /// The realm to challenge a source with: that of the gateway which its traffic is counted for, if it has one.
-    #[must_use]
-    pub fn realm(&self, source: IpAddr) -> Option<&str> {
-        self.gateway(self.policy(source)?.gateway)?.realm.as_deref()
-    }
-
     /// The gateway with this id.
     #[must_use]
     pub fn gateway(&self, id: u32) -> Option<&Gateway> {

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use sipauth_common::config::{LANES, Lane};
 
 use super::{
-    ConfigError, DEFAULT_BPFFS, DEFAULT_PUNT_PORT, DEFAULT_SOCKET, DEFAULT_STATE_DIR, MAX_PORTS, PolicyChoice, Settings, XdpMode,
-    parse_duration,
+    ConfigError, DEFAULT_BPFFS, DEFAULT_PUNT_PORT, DEFAULT_SOCKET, DEFAULT_STATE_DIR, MAX_PORTS, PolicyChoice, RawDigest, Settings,
+    XdpMode, parse_duration,
 };
+use crate::auth::DigestRules;
 
 /// Rates by lane: packets per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +30,7 @@ pub struct RawRates {
 
 /// Settings as they were written; what is missing gets a default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[allow(missing_docs, reason = "the fields of Settings, where they are documented")]
 pub struct RawSettings {
     pub interface: Option<Vec<String>>,
@@ -47,7 +49,7 @@ pub struct RawSettings {
     pub metrics: Option<SocketAddr>,
     pub peer_ttl: Option<String>,
     pub flow_idle: Option<String>,
-    pub nonce_lifetime: Option<String>,
+    pub digest: RawDigest,
     pub ban_limit: Option<u32>,
     pub ban_time: Option<String>,
     pub source_rate: Option<RawRates>,
@@ -100,7 +102,7 @@ impl RawSettings {
             metrics: self.metrics.or(below.metrics),
             peer_ttl: self.peer_ttl.or(below.peer_ttl),
             flow_idle: self.flow_idle.or(below.flow_idle),
-            nonce_lifetime: self.nonce_lifetime.or(below.nonce_lifetime),
+            digest: self.digest.over(below.digest),
             ban_limit: self.ban_limit.or(below.ban_limit),
             ban_time: self.ban_time.or(below.ban_time),
             source_rate: self.source_rate.or(below.source_rate),
@@ -146,7 +148,7 @@ impl RawSettings {
             metrics: self.metrics,
             peer_ttl: duration("peer-ttl", self.peer_ttl, "12h", ("1s", "30d"))?,
             flow_idle: duration("flow-idle", self.flow_idle, "12h", ("1s", "30d"))?,
-            nonce_lifetime: duration("nonce-lifetime", self.nonce_lifetime, "300s", ("1s", "1d"))?,
+            digest: Arc::new(self.digest.rules(&DigestRules::default())?),
             ban_limit: self.ban_limit.unwrap_or(6),
             ban_time: duration("ban-time", self.ban_time, "180s", ("1s", "1d"))?,
             source_rate: rates("source-rate", self.source_rate, SOURCE_RATE)?,

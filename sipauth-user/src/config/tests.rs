@@ -1,4 +1,5 @@
 use super::*;
+use crate::auth::{Algorithm, Qop, UriMatch};
 
 fn minimal() -> RawSettings {
     RawSettings {
@@ -21,7 +22,7 @@ fn defaults_are_those_of_the_documentation() {
         (settings.peer_ttl, settings.flow_idle),
         (Duration::from_secs(43_200), Duration::from_secs(43_200))
     );
-    assert_eq!(settings.nonce_lifetime, Duration::from_secs(300));
+    assert_eq!(*settings.digest, DigestRules::default());
     assert_eq!((settings.ban_limit, settings.ban_time), (6, Duration::from_secs(180)));
     assert!(!settings.monitor && !settings.fail_open && !settings.reply_unauthorized);
     assert_eq!(settings.policy_in_force(false), DefaultPolicy::Deny);
@@ -92,13 +93,24 @@ fn a_file_has_the_keys_of_the_flags_and_no_others() {
     write(
         "interface = [\"eth0\", \"eth1\"]\nport = [5060, 5080]\nstate-dir = \"/s\"\nbpffs = \"/b\"\nsocket = \"/c\"\nsocket-group = \"g\"\n\
          xdp-mode = \"generic\"\ndefault-policy = \"challenge\"\nmonitor = true\nfail-open = true\nreply-unauthorized = true\nrealm = \"r\"\n\
-         metrics = \"127.0.0.1:9100\"\npunt-port = 40000\npeer-ttl = \"1h\"\nflow-idle = \"2h\"\nnonce-lifetime = \"60s\"\nban-limit = 3\nban-time = \"5m\"\n\
-         [source-rate]\ntrusted = 1\n[lane-rates]\nuntrusted = 2\ndenied = 3\n",
+         metrics = \"127.0.0.1:9100\"\npunt-port = 40000\npeer-ttl = \"1h\"\nflow-idle = \"2h\"\nban-limit = 3\nban-time = \"5m\"\n\
+         [digest]\nalgorithms = [\"SHA-256\", \"md5\"]\nqop = \"auth-int\"\nchallenge = 407\nnonce-lifetime = \"60s\"\none-time-nonces = true\n\
+         accept-without-qop = true\nuri-match = \"loose\"\n[source-rate]\ntrusted = 1\n[lane-rates]\nuntrusted = 2\ndenied = 3\n",
     );
     let settings = load(&path).expect("a file").validate().expect("settings");
     assert_eq!(settings.interfaces, ["eth0", "eth1"]);
     assert_eq!((settings.source_rate, settings.lane_rates), ([1, 200, 5], [50_000, 2, 3]));
     assert_eq!(settings.metrics.map(|address| address.port()), Some(9100));
+    let digest = DigestRules {
+        algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
+        qop: Qop::AuthInt,
+        accept_without_qop: true,
+        proxy: true,
+        nonce_lifetime: Duration::from_secs(60),
+        one_time_nonces: true,
+        uri_match: UriMatch::Loose,
+    };
+    assert_eq!(*settings.digest, digest);
     let flags = RawSettings {
         realm: Some("flag".to_owned()),
         ..RawSettings::default()
@@ -111,6 +123,8 @@ fn a_file_has_the_keys_of_the_flags_and_no_others() {
         error.contains("sipauth.toml:2:") && error.contains("realmm") && !error.contains('\n'),
         "{error}"
     );
+    write("[digest]\nchallenge = 403\n");
+    assert!(refusal(load(&path).expect("a file").over(minimal())).starts_with("digest.challenge: 403"));
     write("[lane-rates]\nbad = 1\n");
     assert!(load(&path).expect_err("unknown lane").to_string().contains("bad"));
     write("[lane-rates]\ndenied = 0\n");

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sipauth_common::sip::{Class, Method};
 
 use crate::{
+    config::RawDigest,
     gateway::{Gateway, GatewayError, Mode, RawGateway},
     store::StoreError,
 };
@@ -265,6 +266,9 @@ pub struct GatewayInfo {
     pub username: Option<String>,
     /// Digest realm.
     pub realm: Option<String>,
+    /// What was set for this gateway alone.
+    #[serde(default, skip_serializing_if = "RawDigest::is_empty")]
+    pub digest: RawDigest,
     /// Higher wins where gateways share an address.
     pub priority: i32,
 }
@@ -281,6 +285,7 @@ impl GatewayInfo {
             ports: gateway.ports.clone(),
             username: gateway.username.clone(),
             realm: gateway.realm.clone(),
+            digest: gateway.digest.clone(),
             priority: gateway.priority,
         }
     }

@@ -63,6 +63,7 @@ fn password_gateway() -> RawGateway {
         username,
         realm: None,
         password,
+        digest: crate::config::RawDigest::default(),
         priority: 0,
     }
 }

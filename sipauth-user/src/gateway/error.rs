@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{MAX_ENTRIES, Mode};
+use crate::config::DigestError;
 
 /// Something that is allowed and may surprise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +35,16 @@ pub enum Warning {
         weaker_mode: Mode,
         /// Where both apply.
         network: IpNet,
+    },
+    /// A gateway that may call from anywhere is challenged like everybody.
+    #[error(
+        "gateway {gateway}: who may call from anywhere is challenged with the agent's own {what}, which this gateway does not accept; set the agent's {what}, or give the gateway's addresses"
+    )]
+    ChallengedOtherwise {
+        /// Its name.
+        gateway: String,
+        /// Which setting.
+        what: &'static str,
     },
     /// A more specific entry decides alone, so the wider one no longer applies there.
     #[error("gateway {gateway} at {network} alone decides there now: {hidden} at {hidden_network} no longer applies to it")]
@@ -163,6 +174,14 @@ pub enum GatewayError {
     Password {
         /// Its name.
         gateway: String,
+    },
+    /// A setting of its digest.
+    #[error("gateway {gateway}: {source}")]
+    Digest {
+        /// Its name.
+        gateway: String,
+        /// What is wrong.
+        source: DigestError,
     },
     /// Too many.
     #[error("gateway {gateway}: more than {MAX_ENTRIES} {what}; use a prefix, or several gateways")]

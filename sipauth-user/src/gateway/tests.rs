@@ -9,6 +9,7 @@ fn raw(mode: Mode, addresses: &[&str]) -> RawGateway {
         username: (mode == Mode::Password).then(|| "user".to_owned()),
         realm: None,
         password: (mode == Mode::Password).then(|| Secret::new("pass".to_owned())),
+        digest: RawDigest::default(),
         priority: 0,
     }
 }
@@ -130,6 +131,40 @@ fn each_mode_takes_what_it_looks_at_and_nothing_else() {
         })
         .contains("--password-stdin")
     );
+    let digest = |digest| RawGateway {
+        digest,
+        ..raw(Mode::Password, &[])
+    };
+    for (wrong, key) in [
+        (
+            RawDigest {
+                algorithms: Some(Vec::new()),
+                ..RawDigest::default()
+            },
+            "algorithms",
+        ),
+        (
+            RawDigest {
+                challenge: Some(403),
+                ..RawDigest::default()
+            },
+            "403",
+        ),
+        (
+            RawDigest {
+                nonce_lifetime: Some("0s".to_owned()),
+                ..RawDigest::default()
+            },
+            "nonce-lifetime",
+        ),
+    ] {
+        assert!(refusal(digest(wrong.clone())).contains(key));
+        let elsewhere = RawGateway {
+            digest: wrong,
+            ..raw(Mode::Ip, &["203.0.113.5"])
+        };
+        assert!(refusal(elsewhere).contains("digest settings"), "no other mode has any");
+    }
     assert!(
         refusal(RawGateway {
             username: Some("a:b".to_owned()),

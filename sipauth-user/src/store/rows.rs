@@ -15,7 +15,7 @@ pub(super) async fn load(pool: &SqlitePool, path: &Path) -> Result<Vec<(u32, Gat
     let failed = |source| classify(path, source);
     // One transaction, so that the three tables belong together.
     let mut reader = pool.begin().await.map_err(failed)?;
-    let query = "SELECT id, name, mode, username, realm, credentials, priority FROM gateways ORDER BY id";
+    let query = "SELECT id, name, mode, username, realm, credentials, priority, digest FROM gateways ORDER BY id";
     let rows = sqlx::query(query).fetch_all(&mut *reader).await.map_err(failed)?;
     let damaged = |detail: String| StoreError::Corrupt {
         path: path.to_owned(),
@@ -67,6 +67,11 @@ fn gateway(row: &SqliteRow) -> Result<Result<(u32, Gateway), String>, sqlx::Erro
         return Ok(Err(format!("gateway id {id} is out of range")));
     }
     let credentials: Option<String> = row.try_get(5)?;
+    let digest: Option<&str> = row.try_get(7)?;
+    let digest = match digest.map(serde_json::from_str).transpose() {
+        Ok(digest) => digest.unwrap_or_default(),
+        Err(error) => return Ok(Err(format!("gateway {id} has digest settings that are none: {error}"))),
+    };
     let gateway = Gateway {
         name: row.try_get(1)?,
         mode,
@@ -75,6 +80,7 @@ fn gateway(row: &SqliteRow) -> Result<Result<(u32, Gateway), String>, sqlx::Erro
         username: row.try_get(3)?,
         realm: row.try_get(4)?,
         credentials: credentials.map(Secret::new),
+        digest,
         priority: row.try_get(6)?,
     };
     Ok(Ok((id, gateway)))
@@ -91,7 +97,11 @@ pub(super) async fn free_ids(transaction: &mut Transaction<'static, Sqlite>) -> 
 }
 
 pub(super) async fn insert(connection: &mut SqliteConnection, id: u32, gateway: &Gateway) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO gateways (id, name, mode, username, realm, credentials, priority) VALUES (?, ?, ?, ?, ?, ?, ?)")
+    let written = (!gateway.digest.is_empty())
+        .then(|| serde_json::to_string(&gateway.digest))
+        .transpose();
+    let digest = written.map_err(|error| sqlx::Error::Encode(error.into()))?;
+    sqlx::query("INSERT INTO gateways (id, name, mode, username, realm, credentials, priority, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
         .bind(id)
         .bind(&gateway.name)
         .bind(gateway.mode.label())
@@ -99,6 +109,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, id: u32, gateway: 
         .bind(&gateway.realm)
         .bind(gateway.credentials.as_ref().map(Secret::expose))
         .bind(gateway.priority)
+        .bind(digest)
         .execute(&mut *connection)
         .await?;
     for network in &gateway.addresses {
@@ -120,20 +131,4 @@ pub(super) async fn delete(connection: &mut SqliteConnection, name: &str) -> Res
         .bind(name)
         .fetch_optional(connection)
         .await
-}
-
-/// A setting; `fresh` becomes its value where there is none.
-pub(super) async fn setting(pool: &SqlitePool, key: &str, fresh: &[u8]) -> Result<Vec<u8>, sqlx::Error> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    sqlx::query("INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
-        .bind(key)
-        .bind(fresh)
-        .execute(&mut *transaction)
-        .await?;
-    let value = sqlx::query_scalar("SELECT value FROM settings WHERE key = ?")
-        .bind(key)
-        .fetch_one(&mut *transaction)
-        .await?;
-    transaction.commit().await?;
-    Ok(value)
 }

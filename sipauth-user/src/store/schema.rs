@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::{Store, StoreError, classify};
 
 /// Version of the tables, kept in SQLite's `user_version`. A file of version 0 is new.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// An address is stored as text, so that a person can read the database when nothing else works any more.
 const TABLES: &str = "
@@ -44,6 +44,9 @@ CREATE TABLE bans (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// New in version 3: what was set for one gateway's digest, as JSON; null for nothing.
+const DIGEST: &str = "ALTER TABLE gateways ADD COLUMN digest TEXT;";
+
 /// Makes the tables in a new file, and what is new in an older one; refuses a damaged or newer one.
 pub(super) async fn check(store: &Store) -> Result<(), StoreError> {
     let path = store.path();
@@ -72,7 +75,10 @@ pub(super) async fn check(store: &Store) -> Result<(), StoreError> {
     if found == 0 {
         sqlx::raw_sql(TABLES).execute(&mut *transaction).await.map_err(failed)?;
     }
-    sqlx::raw_sql(BANS).execute(&mut *transaction).await.map_err(failed)?;
+    if found < 2 {
+        sqlx::raw_sql(BANS).execute(&mut *transaction).await.map_err(failed)?;
+    }
+    sqlx::raw_sql(DIGEST).execute(&mut *transaction).await.map_err(failed)?;
     let version = AssertSqlSafe(format!("PRAGMA user_version = {VERSION}"));
     sqlx::raw_sql(version).execute(&mut *transaction).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)

@@ -1,7 +1,11 @@
 use std::{os::unix::fs::PermissionsExt as _, time::Instant};
 
 use super::*;
-use crate::gateway::{Mode, Secret};
+use crate::{
+    auth::{Algorithm, Timestamp},
+    config::RawDigest,
+    gateway::{Mode, Secret},
+};
 
 fn gateway(name: &str, mode: Mode) -> Gateway {
     let password = mode == Mode::Password;
@@ -16,6 +20,11 @@ fn gateway(name: &str, mode: Mode) -> Gateway {
         username: password.then(|| format!("user-{name}")),
         realm: password.then(|| "realm".to_owned()),
         credentials: password.then(|| Secret::new("0123".to_owned())),
+        digest: RawDigest {
+            algorithms: password.then(|| vec![Algorithm::Sha256, Algorithm::Md5Sess]),
+            challenge: password.then_some(407),
+            ..RawDigest::default()
+        },
         priority: -3,
     }
 }
@@ -28,15 +37,34 @@ async fn gateways_survive_a_restart() {
     let mut change = store.begin().await.expect("a change");
     assert_eq!(change.add_many(&all).await.expect("ids"), [1, 2, 3, 4]);
     change.commit().await.expect("a commit");
-    let key = store.nonce_key().await.expect("a key");
+    let keys = store.nonce_keys(Timestamp(1_800_000_000_000)).await.expect("keys");
     store.close().await;
 
     let store = Store::open(directory.path()).await.expect("a store");
     let loaded = store.load_all().await.expect("gateways");
     assert_eq!(loaded.into_iter().map(|(_, gateway)| gateway).collect::<Vec<_>>(), all);
-    assert_eq!(store.nonce_key().await.expect("a key"), key);
+    let again = store.nonce_keys(Timestamp(1_800_000_000_001)).await.expect("keys");
+    assert_eq!((again.current, again.previous), (keys.current, None));
     let mode = std::fs::metadata(store.path()).expect("a file").permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
+}
+
+#[tokio::test]
+async fn nonce_keys_are_renewed_once_a_day_and_the_one_before_stays_good() {
+    const DAY: u64 = 86_400_000;
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open(directory.path()).await.expect("a store");
+    let at = async |ms| store.nonce_keys(Timestamp(ms)).await.expect("keys");
+    let first = at(100 * DAY).await;
+    assert_eq!(first.previous, None);
+    assert_eq!(at(101 * DAY - 1).await.current, first.current, "not yet");
+    let second = at(101 * DAY).await;
+    assert_ne!(second.current, first.current);
+    assert_eq!(second.previous, Some(first.current));
+    // A clock that was set back by more than a day must not keep a key for ever.
+    let third = at(50 * DAY).await;
+    assert_eq!(third.previous, Some(second.current));
+    assert_eq!(at(50 * DAY + 1).await.current, third.current);
 }
 
 #[tokio::test]
@@ -80,10 +108,10 @@ async fn names_and_usernames_are_unique() {
 }
 
 #[tokio::test]
-async fn bans_survive_a_restart_and_a_store_of_version_1_gets_a_table_for_them() {
+async fn bans_survive_a_restart_and_a_store_of_version_1_gets_what_it_lacks() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = Store::open(directory.path()).await.expect("a store");
-    sqlx::raw_sql("DROP TABLE bans; PRAGMA user_version = 1")
+    sqlx::raw_sql("DROP TABLE bans; ALTER TABLE gateways DROP COLUMN digest; PRAGMA user_version = 1")
         .execute(&store.pool)
         .await
         .expect("version 1");
@@ -95,6 +123,9 @@ async fn bans_survive_a_restart_and_a_store_of_version_1_gets_a_table_for_them()
         reason: "why".to_owned(),
     };
     let store = Store::open(directory.path()).await.expect("a store");
+    let mut change = store.begin().await.expect("a change");
+    change.add(&gateway("new", Mode::Password)).await.expect("an id");
+    change.commit().await.expect("a commit");
     store.add_bans(&[ban(1, Some(100)), ban(2, None)], 50).await.expect("added");
     store.close().await;
     let store = Store::open(directory.path()).await.expect("a store");
@@ -116,7 +147,7 @@ async fn a_newer_or_damaged_file_is_refused_and_left_alone() {
         .expect("a version");
     store.close().await;
     let error = Store::open(directory.path()).await.expect_err("newer").to_string();
-    assert!(error.contains("version 7") && error.contains("knows 2"), "{error}");
+    assert!(error.contains("version 7") && error.contains("knows 3"), "{error}");
 
     std::fs::write(&path, [0x5a; 8192]).expect("written");
     let error = Store::open(directory.path()).await.expect_err("damaged");

@@ -237,6 +237,7 @@ fn fill(state: &Path) -> anyhow::Result<()> {
             username: None,
             realm: None,
             password: None,
+            digest: sipauth_user::config::RawDigest::default(),
             priority: 0,
         };
         raw.validate("sipauth", |_, _, password| password.clone())

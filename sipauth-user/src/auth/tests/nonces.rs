@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use crate::auth::{
-    Action, Authenticator, FlowGrant, NonceKeys, Outcome, Qop, Settings,
-    testing::{Bench, Client, NOW, keys, later, nonce_of, reply},
+    Action, Authenticator, DigestRules, FlowGrant, NonceKeys, Outcome, Qop, Settings,
+    testing::{Bench, Client, NOW, keys, later, nonce_of, reply, with_rules},
 };
 
 const SOURCE: &str = "192.0.2.200:5060";
@@ -114,22 +114,15 @@ fn nonces_of_another_worker_or_of_an_earlier_run_are_stale() {
 fn a_key_rotation_cuts_nobody_off_and_a_second_one_does() {
     let mut bench = Bench::new(Settings::default());
     let nonce = bench.nonce(SOURCE);
-    let settings = Arc::new(Settings::default());
-    bench.auth.reconfigure(
-        settings.clone(),
-        &NonceKeys {
-            current: [8; 32],
-            previous: Some([7; 32]),
-        },
-    );
+    bench.auth.rekey(&NonceKeys {
+        current: [8; 32],
+        previous: Some([7; 32]),
+    });
     assert_eq!(bench.send(&Client::default().invite(&nonce, 2), SOURCE), released());
-    bench.auth.reconfigure(
-        settings,
-        &NonceKeys {
-            current: [9; 32],
-            previous: Some([8; 32]),
-        },
-    );
+    bench.auth.rekey(&NonceKeys {
+        current: [9; 32],
+        previous: Some([8; 32]),
+    });
     assert_eq!(
         bench
             .send(
@@ -227,10 +220,10 @@ fn a_count_is_used_up_only_by_the_right_password() {
 
 #[test]
 fn without_qop_a_nonce_is_good_for_one_request() {
-    let settings = Settings {
+    let settings = with_rules(DigestRules {
         qop: Qop::None,
-        ..Settings::default()
-    };
+        ..DigestRules::default()
+    });
     let mut bench = Bench::new(settings);
     let nonce = bench.nonce(SOURCE);
     let client = Client {
@@ -258,4 +251,28 @@ fn a_full_replay_memory_forgets_no_use() {
     {
         assert_eq!(bench.send(&Client::default().invite(nonce, 9), SOURCE).outcome(), expected);
     }
+}
+
+#[test]
+fn a_one_time_nonce_is_good_for_one_request_and_its_retransmissions() {
+    let mut bench = Bench::new(with_rules(DigestRules {
+        one_time_nonces: true,
+        ..DigestRules::default()
+    }));
+    let nonce = bench.nonce(SOURCE);
+    let invite = Client::default().invite(&nonce, 2);
+    assert_eq!(bench.send(&invite, SOURCE), released());
+    assert_eq!(bench.send(&invite, SOURCE).outcome(), Outcome::Retransmission);
+    let second = Client {
+        nc: 2,
+        ..Client::default()
+    }
+    .invite(&nonce, 3);
+    let action = bench.send(&second, SOURCE);
+    assert_eq!(action.outcome(), Outcome::StaleNonce);
+    assert!(reply(&action).contains("stale=true"), "the client may go on with the new one");
+    assert_eq!(
+        bench.send(&Client::default().invite(&nonce, 4), SOURCE).outcome(),
+        Outcome::Replayed
+    );
 }

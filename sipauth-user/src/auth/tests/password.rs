@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use crate::auth::{
-    Action, Algorithm, FlowGrant, Outcome, Qop, Settings, UriMatch,
-    testing::{Bench, Client, URI, nonce_of, reply, request},
+    Action, Algorithm, DigestRules, FlowGrant, Outcome, Qop, Settings, UriMatch,
+    testing::{Bench, Client, URI, nonce_of, reply, request, with_rules},
 };
 
 const SOURCE: &str = "192.0.2.200:5060";
@@ -127,12 +127,12 @@ fn an_unknown_user_gets_the_answer_of_a_wrong_password() {
 fn every_algorithm_and_protection_is_understood_when_it_is_offered() {
     for algorithm in Algorithm::ALL {
         for qop in [None, Some("auth"), Some("auth-int")] {
-            let settings = Settings {
+            let settings = with_rules(DigestRules {
                 algorithms: vec![algorithm, Algorithm::Md5],
                 qop: Qop::Both,
                 accept_without_qop: true,
-                ..Settings::default()
-            };
+                ..DigestRules::default()
+            });
             let client = Client {
                 algorithm,
                 qop,
@@ -145,11 +145,11 @@ fn every_algorithm_and_protection_is_understood_when_it_is_offered() {
 
 #[test]
 fn several_algorithms_make_one_header_each_in_order() {
-    let settings = Settings {
+    let settings = with_rules(DigestRules {
         algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
         proxy: true,
-        ..Settings::default()
-    };
+        ..DigestRules::default()
+    });
     let text = reply(&Bench::new(settings).send(&request("INVITE", "", 1, ""), SOURCE));
     assert!(text.starts_with("SIP/2.0 407 "));
     let (sha, md5) = (text.find("algorithm=SHA-256,").unwrap(), text.find("algorithm=MD5,").unwrap());
@@ -221,10 +221,10 @@ fn a_registration_holds_its_flow_for_as_long_as_it_asked() {
 
 #[test]
 fn a_uri_without_port_and_parameters_matches_by_setting() {
-    let lax = Settings {
-        uri_match: UriMatch::IgnorePortAndParameters,
-        ..Settings::default()
-    };
+    let lax = with_rules(DigestRules {
+        uri_match: UriMatch::Loose,
+        ..DigestRules::default()
+    });
     for (uri, good) in [
         (format!("{URI}:5060;transport=udp"), true),
         ("sip:4670001@192.0.2.1".into(), false),

@@ -1,0 +1,108 @@
+//! What a telephone can do with challenges: settings of single gateways, and replay.
+
+use std::time::Duration;
+
+use sipauth_tests::agent::Agent;
+use sipauth_tests::lab::Host;
+use sipauth_tests::peers::{Uas, Via};
+use sipauth_tests::require_root;
+
+use crate::phone::{Phone, exchange};
+use crate::support::{PASSWORD, add, lab};
+
+#[test]
+fn a_gateway_is_challenged_by_its_own_settings_and_everybody_else_by_the_agents() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
+    let agent = Agent::start(&lab, &[])?;
+    let own = Host::PbxPassword.v4().to_string();
+    agent.add_with_input(
+        "strong",
+        "password",
+        &[
+            "--username",
+            "strong",
+            "--password-stdin",
+            "--address",
+            &own,
+            "--algorithm",
+            "SHA-256",
+            "--algorithm",
+            "MD5",
+            "--qop",
+            "both",
+            "--challenge",
+            "407",
+        ],
+        &format!("{PASSWORD}\n"),
+    )?;
+    add(&agent, Host::NatPassword)?;
+    let phone = Phone::new("strong", PASSWORD);
+    let (statuses, challenge) = exchange(&lab, Host::PbxPassword, 5070, &phone.invite("own", 1, ""))?;
+    assert_eq!(statuses, [407], "{challenge}");
+    let strongest = challenge.find("algorithm=SHA-256").zip(challenge.find("algorithm=MD5"));
+    assert!(strongest.is_some_and(|(sha, md5)| sha < md5), "{challenge}");
+    let (statuses, other) = exchange(&lab, Host::NatPassword, 5070, &Phone::new("x", "y").invite("else", 1, ""))?;
+    assert_eq!(statuses, [401]);
+    assert!(
+        other.contains("algorithm=MD5, qop=\"auth\"\r\n") && !other.contains("SHA"),
+        "{other}"
+    );
+    for (call, algorithm, qop) in [("a", "SHA-256", "auth-int"), ("b", "MD5", "auth")] {
+        let phone = Phone {
+            algorithm,
+            qop,
+            ..phone.clone()
+        };
+        let (_, challenge) = exchange(&lab, Host::PbxPassword, 5070, &phone.invite(call, 1, ""))?;
+        let invite = phone.invite(call, 2, &phone.credentials(&challenge)?);
+        let (statuses, text) = exchange(&lab, Host::PbxPassword, 5070, &invite)?;
+        assert!(statuses.contains(&200), "{algorithm} {qop}: {statuses:?} {text}");
+    }
+    let shown = agent.cli(&["gateway", "show", "strong"])?.stdout;
+    assert!(shown.contains("SHA-256, MD5") && shown.contains("407"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn a_recorded_invite_is_challenged_whoever_sends_it_again_and_from_where() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
+    let agent = Agent::start(&lab, &["--nonce-lifetime", "3s"])?;
+    agent.add_password("roaming", "roaming", PASSWORD, &[])?;
+    let phone = Phone::new("roaming", PASSWORD);
+    let (_, challenge) = exchange(&lab, Host::PbxPassword, 5070, &phone.invite("c1", 1, ""))?;
+    let recorded = phone.invite("c1", 2, &phone.credentials(&challenge)?);
+    let (statuses, text) = exchange(&lab, Host::PbxPassword, 5070, &recorded)?;
+    assert!(statuses.contains(&200), "the call itself: {statuses:?} {text}");
+
+    let before = agent.stats()?;
+    let another_call = recorded.replace("c1", "c2");
+    for (who, from, port, datagram) in [
+        ("the same address, another port", Host::PbxPassword, 5071, &recorded),
+        ("the same address and port, as another call", Host::PbxPassword, 5070, &another_call),
+        ("another address", Host::Stranger, 5070, &recorded),
+        ("another address, as another call", Host::Stranger, 5070, &another_call),
+    ] {
+        let (statuses, text) = exchange(&lab, from, port, datagram)?;
+        assert_eq!(statuses, [401], "{who}: {text}");
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    for (who, datagram) in [("expired", &recorded), ("expired, as another call", &another_call)] {
+        let (statuses, text) = exchange(&lab, Host::PbxPassword, 5071, datagram)?;
+        assert_eq!(statuses, [401], "{who}");
+        assert!(text.contains("stale=true"), "{who}: {text}");
+    }
+    let after = agent.stats()?;
+    let moved = |label| after.authentication(label) - before.authentication(label);
+    assert_eq!(moved("authenticated") + moved("retransmission"), 0);
+    assert_eq!((moved("replayed"), moved("bad_nonce"), moved("stale_nonce")), (2, 2, 2));
+    assert_eq!(
+        agent.json(&["ban", "list"])?.as_array().map(Vec::len),
+        Some(0),
+        "none of this is a failure"
+    );
+    Ok(())
+}
