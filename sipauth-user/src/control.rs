@@ -18,8 +18,8 @@ pub use self::{
     server::{Caller, Handler, Reply, bind, serve},
 };
 
-/// Longest request, bytes with its newline.
-pub const MAX_REQUEST: usize = 64 * 1024;
+/// Longest request, bytes with its newline: a list of bans or of gateways. Only root, or a group that root chose, can send one.
+pub const MAX_REQUEST: usize = 64 << 20;
 /// Most connections at a time.
 pub const MAX_CONNECTIONS: usize = 32;
 

@@ -189,14 +189,25 @@ async fn converse<H: Handler>(stream: UnixStream, handler: &H, shutdown: &Cancel
 
 /// The next request; the inner error is the answer to a line that is none. `None` at the end.
 async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Result<Request, Response>>> {
-    // All the room at once: a vector that grows leaves copies of what may be a password behind.
-    let mut bytes = Vec::with_capacity(MAX_REQUEST);
-    reader.take(MAX_REQUEST as u64).read_until(b'\n', &mut bytes).await?;
-    if bytes.is_empty() {
+    let mut line = Line::new();
+    loop {
+        let chunk = reader.fill_buf().await?;
+        if chunk.is_empty() {
+            break;
+        }
+        let end = memchr::memchr(b'\n', chunk).map(|at| at + 1);
+        let taken = end.unwrap_or(chunk.len());
+        line.push(&chunk[..taken]);
+        reader.consume(taken);
+        if end.is_some() || line.0.len() > MAX_REQUEST {
+            break;
+        }
+    }
+    if line.0.is_empty() {
         return Ok(None);
     }
-    let request = match bytes.last() {
-        Some(b'\n') => serde_json::from_slice(&bytes).map_err(|error| {
+    Ok(Some(match line.0.last() {
+        Some(b'\n') => serde_json::from_slice(&line.0).map_err(|error| {
             // serde's text may quote a value of the request; its kind and place may not.
             let (kind, column) = (error.classify(), error.column());
             Response::failed(&format!(
@@ -206,9 +217,33 @@ async fn read_request(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Optio
         _ => Err(Response::failed(&format!(
             "a request is one line of at most {MAX_REQUEST} bytes; send less at a time"
         ))),
-    };
-    bytes.zeroize();
-    Ok(Some(request))
+    }))
+}
+
+/// Bytes that may hold a password: wiped when dropped, and where they move to make room.
+struct Line(Vec<u8>);
+
+impl Line {
+    fn new() -> Self {
+        Self(Vec::with_capacity(64 << 10))
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let needed = self.0.len() + bytes.len();
+        if needed > self.0.capacity() {
+            let mut larger = Vec::with_capacity(needed.max(2 * self.0.capacity()));
+            larger.extend_from_slice(&self.0);
+            self.0.zeroize();
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
 }
 
 async fn stream_all(

@@ -34,6 +34,7 @@ impl Handler for Agent {
                 }
                 Reply::Stream(receiver)
             }
+            Request::BanAdd { bans } => Response::Banned { count: bans.len() }.into(),
             _ => Response::Gateways { gateways: Vec::new() }.into(),
         }
     }
@@ -89,6 +90,25 @@ async fn requests_are_answered_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn a_request_may_be_a_long_list() {
+    with_agent(|path| {
+        let ban = |n: u32| BanRule {
+            address: std::net::IpAddr::from(n.to_be_bytes()),
+            port: None,
+            seconds: None,
+            reason: "import".to_owned(),
+        };
+        let bans = (0..50_000).map(ban).collect();
+        let mut client = Client::connect(path).expect("a connection");
+        assert_eq!(
+            client.call(&Request::BanAdd { bans }).expect("an answer"),
+            Response::Banned { count: 50_000 }
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_stream_ends_when_the_agent_has_no_more() {
     let count = with_agent(|path| {
         let mut client = Client::connect(path).expect("a connection");
@@ -109,6 +129,7 @@ async fn nonsense_and_endless_lines_get_one_answer_that_quotes_nothing() {
         for line in hostile {
             let mut stream = UnixStream::connect(path).expect("a connection");
             let _ = stream.write_all(line.as_bytes());
+            let _ = stream.shutdown(std::net::Shutdown::Write);
             let mut answer = String::new();
             // The agent closes with unread input, which may reach us as a reset before its answer does.
             if BufReader::new(&stream).read_line(&mut answer).is_ok() {

@@ -89,9 +89,21 @@ fn the_operator_bans_and_lifts_bans() -> anyhow::Result<()> {
     observe(&lab, &agent, &wrong.times(6, 10))?;
     assert_eq!(agent.json(&["ban", "list"])?[0]["cause"], "failures");
     assert_eq!(agent.cli(&["ban", "remove", &address])?.code, 0);
-    assert!(observe(&lab, &agent, &call.port(5070))?.0.all_answered());
+    assert!(observe(&lab, &agent, &call.clone().port(5070))?.0.all_answered());
 
     let refused = agent.cli(&["ban", "add", &Host::CarrierIp.v4().to_string()])?;
     assert!(refused.code == 1 && refused.stderr.contains("no effect"), "{refused:?}");
-    Ok(())
+
+    // A list of any length, all of it or nothing.
+    let file = agent.state().join("list.txt");
+    let list = |extra: &str| (0..20_000_u32).map(|n| format!("10.{}.{}.9\n", n >> 8, n & 255)).collect::<String>() + extra;
+    std::fs::write(&file, list("nonsense\n"))?;
+    let import = ["ban", "import", &file.display().to_string(), "--for", "1h"];
+    let refused = agent.cli(&import)?;
+    assert!(refused.code == 2 && refused.stderr.contains("line 20001"), "{refused:?}");
+    assert_eq!(agent.json(&["ban", "list"])?.as_array().map(Vec::len), Some(0));
+    std::fs::write(&file, list(&format!("{address} # a scanner\n")))?;
+    assert_eq!(agent.cli(&import)?.code, 0);
+    assert_eq!(agent.json(&["ban", "list"])?.as_array().map(Vec::len), Some(20_001));
+    assert_refused(&lab, &agent, &call.port(5090), "banned")
 }

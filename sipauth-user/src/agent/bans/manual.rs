@@ -15,6 +15,8 @@ use crate::{
     store::StoredBan,
 };
 
+/// Bans by hand, at most. The map has room for twice as many, so that those of failures do not push them out.
+const MOST: usize = (sipauth_common::abi::MAX_BANS / 2) as usize;
 const SECOND: u64 = 1_000_000_000;
 
 /// The clock of the store.
@@ -88,6 +90,19 @@ impl Agent {
                 reason: rule.reason,
             })
             .collect();
+        match store.bans().await {
+            Ok(stored) => {
+                let in_force = stored.iter().filter(|ban| ban.expires.is_none_or(|end| end > now));
+                let all: HashSet<IpAddr> = in_force.chain(&bans).map(|ban| ban.address).collect();
+                if all.len() > MOST {
+                    return Response::failed(&format!(
+                        "with these there would be {} bans by hand, at most {MOST} are possible; lift some first (`sipauth ban list`)",
+                        all.len()
+                    ));
+                }
+            }
+            Err(error) => return error.into(),
+        }
         // Stored first: what the map could not take is put there at the next start, and the error says so.
         if let Err(error) = store.add_bans(&bans, now).await {
             return error.into();
