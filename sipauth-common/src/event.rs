@@ -1,6 +1,6 @@
-//! What the kernel program tells the agent of a single packet, through the ring buffer.
+//! What the kernel programs tell the agent of a single packet, through the ring buffer. The two kinds differ in size.
 
-use crate::{address::Address, pod};
+use crate::{address::Address, flow::FlowKey, pod};
 
 /// Bytes of the transport payload that an event carries.
 pub const EVENT_HEAD: usize = 128;
@@ -35,4 +35,20 @@ pub struct Event {
     pub head: [u8; EVENT_HEAD],
 }
 const _: () = assert!(size_of::<Event>() == 56 + EVENT_HEAD);
-pod!(Event);
+
+/// Bytes of a response that a [`Registered`] carries: all of it over Ethernet.
+pub const ANSWER_BYTES: usize = 1_472;
+
+/// A 2xx of the softswitch to a flow that is registering: it may say for how long.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Registered {
+    /// Where it went.
+    pub flow: FlowKey,
+    /// Filled bytes of `answer`.
+    pub len: u32,
+    /// The message, as far as there is room.
+    pub answer: [u8; ANSWER_BYTES],
+}
+const _: () = assert!(size_of::<Registered>() == 24 + ANSWER_BYTES);
+pod!(Event, Registered);

@@ -31,8 +31,8 @@ pub struct Flow {
     pub seen: u64,
     /// Gateway that authenticated; 0 where the softswitch itself opened the connection (TCP).
     pub gateway: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// 1 while the softswitch's answer to a REGISTER is awaited: the egress program shows it to the agent, and clears this.
+    pub registering: u32,
 }
 const _: () = assert!(size_of::<Flow>() == 24);
 

@@ -15,7 +15,10 @@ use sipauth_common::{
     sip::{self, Class, Window},
 };
 
-use crate::maps::{FLOWS, Maps, PEERS};
+use crate::{
+    maps::{FLOWS, Maps, PEERS},
+    registration,
+};
 
 /// `TC_ACT_UNSPEC`, which is also `TCX_NEXT`: on to the next program.
 const NEXT: i32 = -1;
@@ -135,14 +138,15 @@ fn learn(ctx: &TcContext, packet: &Outgoing, from_protected: bool, maps: &Maps) 
             ctx.load::<u64>(packet.transport + 8).ok()?,
             ctx.load::<u64>(packet.transport + 16).ok()?,
         );
-        if let Class::Request(_) = sip::classify(
-            Window {
-                low: u64::from_le(low),
-                high: u64::from_le(high),
-            },
-            len,
-        ) {
-            remember(&packet.to, maps);
+        let window = Window {
+            low: u64::from_le(low),
+            high: u64::from_le(high),
+        };
+        match sip::classify(window, len) {
+            Class::Request(_) => remember(&packet.to, maps),
+            // `SIP/2.0 2`: the ninth byte tells the class of a status.
+            Class::Response if window.high & 0xff == u64::from(b'2') => registration::look(ctx, &packet.to, packet.transport, len),
+            _ => {}
         }
         return None;
     }
@@ -162,7 +166,7 @@ fn learn(ctx: &TcContext, packet: &Outgoing, from_protected: bool, maps: &Maps) 
             expires: u64::MAX,
             seen: maps.now(),
             gateway: 0,
-            reserved: 0,
+            registering: 0,
         };
         // A full map forgets its oldest; there is no other error that could be helped here.
         let _ = FLOWS.insert(key, flow, u64::from(BPF_ANY));

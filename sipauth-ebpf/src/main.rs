@@ -17,6 +17,7 @@ mod packet;
 mod parse;
 mod punt;
 mod rate;
+mod registration;
 mod verdict;
 
 use aya_ebpf::{

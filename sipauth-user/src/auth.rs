@@ -80,6 +80,16 @@ pub struct FlowGrant {
     pub lifetime: Option<Duration>,
 }
 
+/// How long a flow is to hold for a registration of so many seconds.
+#[must_use]
+pub fn registration(seconds: u32) -> Duration {
+    /// Whatever a client asks for, it must prove its password once a day.
+    const MAX: u32 = 24 * 3600;
+    /// A refresh may arrive a little late.
+    const MARGIN: Duration = Duration::from_secs(30);
+    Duration::from_secs(u64::from(seconds.min(MAX))) + MARGIN
+}
+
 /// What the datagram was punted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {

@@ -7,6 +7,7 @@ mod ban;
 mod detach;
 mod events;
 mod explain;
+mod flow;
 mod gateway;
 mod output;
 mod run;
@@ -22,6 +23,7 @@ pub use self::{
     detach::DetachArgs,
     events::EventsArgs,
     explain::ExplainArgs,
+    flow::FlowCommand,
     gateway::{AddArgs, GatewayCommand},
     run::RunArgs,
 };
@@ -53,6 +55,9 @@ pub enum Command {
     /// Ban addresses, lift and list bans
     #[command(subcommand)]
     Ban(BanCommand),
+    /// List the sources that have authenticated
+    #[command(subcommand)]
+    Flow(FlowCommand),
     /// Say what would happen to a packet, and why
     Explain(ExplainArgs),
     /// Counters by reason, by gateway and of authentication
@@ -93,6 +98,7 @@ impl Cli {
             Command::Run(args) => run::run(*args, self.socket),
             Command::Gateway(command) => gateway::execute(command, &socket),
             Command::Ban(command) => ban::execute(command, &socket),
+            Command::Flow(command) => flow::execute(&command, &socket),
             Command::Explain(args) => explain::execute(&args, &socket),
             Command::Stats(output) => stats::execute(output, &socket),
             Command::Status(output) => status::execute(output, &socket),

@@ -5,15 +5,17 @@
 
 mod client;
 mod messages;
+mod reports;
 mod server;
 
 use std::{io, path::PathBuf};
 
 pub use self::{
     client::{Client, ClientError},
-    messages::{
-        BanInfo, BanRule, Counted, EventRecord, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, InterfaceStatus, ReasonCount,
-        Refusal, Request, Response, StatsReport, StatusReport, Transport, parse_message,
+    messages::{BanRule, ExplainRequest, Refusal, Request, Response, Transport, parse_message},
+    reports::{
+        BanInfo, Counted, EventRecord, Explanation, FlowInfo, GatewayCounts, GatewayInfo, InterfaceStatus, ReasonCount, StatsReport,
+        StatusReport,
     },
     server::{Caller, Handler, Reply, bind, serve},
 };

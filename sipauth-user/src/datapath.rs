@@ -21,7 +21,7 @@ use tracing::debug;
 
 pub use attach::{Attached, EgressHook, XdpMode, attach_egress, attach_ingress, detach, has_program, interfaces, preflight};
 pub use error::DatapathError;
-pub use events::Events;
+pub use events::{Events, Told};
 pub use maps::Maps;
 pub use pins::{Pins, mount_bpffs};
 

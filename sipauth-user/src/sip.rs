@@ -6,6 +6,7 @@
 //! request line, bytes above 127. Nothing is allocated here.
 
 mod error;
+mod expiry;
 mod response;
 pub mod stream;
 mod text;
@@ -288,22 +289,6 @@ impl<'a> Message<'a> {
     /// Every contact, whether on a line of its own or in a list.
     pub fn contacts(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.of_kind(Kind::Contact).flat_map(list)
-    }
-
-    /// The longest time that a REGISTER asks for, in seconds (RFC 3261, 10.2.1.1): that of the contact, else `Expires`, else
-    /// `default`. `None` if it removes bindings or only asks for them.
-    #[must_use]
-    pub fn requested_expiry(&self, default: u32) -> Option<u32> {
-        // A malformed value is to be read as 3600 (RFC 3261, 10.3); a larger one than fits is simply long.
-        let seconds = |text: &[u8]| decimal(text).map_or(default, |n| u32::try_from(n).unwrap_or(u32::MAX));
-        let general = self.expires.map_or(default, seconds);
-        self.contacts()
-            .map(|contact| {
-                let own = params(contact).find(|(name, _)| name.eq_ignore_ascii_case(b"expires"));
-                own.and_then(|(_, value)| value).map_or(general, seconds)
-            })
-            .max()
-            .filter(|n| *n > 0)
     }
 }
 

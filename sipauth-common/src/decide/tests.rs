@@ -51,7 +51,7 @@ impl Lookup for Maps {
             expires: u64::MAX,
             seen: 1,
             gateway: 0,
-            reserved: 0,
+            registering: 0,
         })
     }
     fn peer(&self, _: &Address) -> Option<u64> {

@@ -10,7 +10,7 @@ use sipauth_common::{
 };
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
-use super::{bans, removed, state::Agent};
+use super::{bans, flows, removed, state::Agent};
 use crate::{
     config::{self, XdpMode},
     control::{
@@ -36,6 +36,9 @@ impl Handler for Agent {
             Request::BanAdd { bans } => self.ban(bans).await.into(),
             Request::BanRemove { address } => self.unban(address).await.into(),
             Request::BanList => self.bans().await.into(),
+            Request::FlowList => flows::list(self)
+                .map_or_else(|error| Response::failed(&error), |flows| Response::Flows { flows })
+                .into(),
             Request::Events { follow } => self.follow(follow),
         }
     }

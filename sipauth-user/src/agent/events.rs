@@ -11,10 +11,10 @@ use sipauth_common::{decide::TCP, event::Event, reason::Reason};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use super::state::Agent;
+use super::{flows, state::Agent};
 use crate::{
     control::{EventRecord, Transport},
-    datapath::{Events, monotonic_ns},
+    datapath::{Events, Told, monotonic_ns},
 };
 
 /// How many are kept for those who ask later.
@@ -68,9 +68,18 @@ impl EventLog {
                 return;
             }
             for event in batch.drain(..) {
-                if let Some(record) = record(&event, agent) {
-                    tracing::debug!(source = %record.source, reason = record.reason, "refused");
-                    self.push(record);
+                match event {
+                    Told::Refusal(event) => {
+                        if let Some(record) = record(&event, agent) {
+                            tracing::debug!(source = %record.source, reason = record.reason, "refused");
+                            self.push(record);
+                        }
+                    }
+                    Told::Registered(shown) => {
+                        if let Err(error) = flows::registered(agent, &shown) {
+                            tracing::warn!(%error, "the time that the softswitch granted a registration could not be entered");
+                        }
+                    }
                 }
             }
         }

@@ -1,18 +1,24 @@
 //! Flows that gateways earn by their password.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use sipauth_common::{
     address::Address,
-    decide::{Lookup as _, UDP},
+    decide::{Lookup as _, TCP, UDP},
+    event::Registered,
     flow::{Flow, FlowKey},
 };
 
 use super::state::Agent;
 use crate::{
-    auth::FlowGrant,
+    auth::{FlowGrant, registration},
+    control::{FlowInfo, Transport},
     datapath::{DatapathError, monotonic_ns},
     gateway::Gateway,
+    sip::Message,
     worker::Flows,
 };
 
@@ -41,7 +47,8 @@ impl Flows for Agent {
             expires,
             seen: now,
             gateway: grant.gateway,
-            reserved: 0,
+            // The softswitch may grant less, or more.
+            registering: u32::from(expires != u64::MAX),
         };
         self.maps().put_flow(&key, &flow).map_err(io::Error::other)?;
         // A gateway that was removed meanwhile: either its removal sees this flow, or this sees the removal.
@@ -55,6 +62,60 @@ impl Flows for Agent {
     fn stands(&self, gateway: u32) -> bool {
         self.accounts().snapshot.gateway(gateway).is_some()
     }
+}
+
+/// The flows that are live, by address and port.
+pub(super) fn list(agent: &Agent) -> Result<Vec<FlowInfo>, DatapathError> {
+    let now = monotonic_ns();
+    let idle_ns = u64::try_from(agent.settings().flow_idle.as_nanos()).unwrap_or(u64::MAX);
+    let seconds = |ns: u64| ns / 1_000_000_000;
+    let mut flows: Vec<FlowInfo> = agent
+        .maps()
+        .flows()?
+        .into_iter()
+        .filter(|(_, flow)| flow.is_live(now, idle_ns))
+        .map(|(key, flow)| FlowInfo {
+            address: IpAddr::from(key.address),
+            port: key.port,
+            transport: if key.protocol == TCP { Transport::Tcp } else { Transport::Udp },
+            gateway: agent.name_of(flow.gateway),
+            expires_in: (flow.expires != u64::MAX).then(|| seconds(flow.expires.saturating_sub(now))),
+            idle: seconds(now.saturating_sub(flow.seen)),
+        })
+        .collect();
+    flows.sort_by_key(|flow| (flow.address, flow.port));
+    Ok(flows)
+}
+
+/// What the softswitch granted a registration counts, not what its client asked for.
+pub(super) fn registered(agent: &Agent, shown: &Registered) -> Result<(), DatapathError> {
+    let Some(seconds) = granted(shown) else { return Ok(()) };
+    let Some(flow) = agent.maps().flow(&shown.flow) else {
+        return Ok(());
+    };
+    // Removed or turned into a call's meanwhile.
+    if flow.expires == u64::MAX {
+        return Ok(());
+    }
+    let lifetime = u64::try_from(registration(seconds).as_nanos()).unwrap_or(u64::MAX);
+    let expires = monotonic_ns().saturating_add(lifetime).min(u64::MAX - 1);
+    agent.maps().put_flow(&shown.flow, &Flow { expires, ..flow })?;
+    // As in `grant`: either the removal of a gateway sees this flow, or this sees the removal.
+    if !agent.stands(flow.gateway) {
+        agent.maps().delete_flow(&shown.flow)?;
+    }
+    Ok(())
+}
+
+/// A long answer is cut off: its last line is left out then.
+fn granted(shown: &Registered) -> Option<u32> {
+    let answer = shown.answer.get(..usize::try_from(shown.len).ok()?)?;
+    if let Ok(message) = Message::parse(answer) {
+        return message.granted_expiry();
+    }
+    let end = memchr::memrchr(b'\n', answer)?;
+    let whole = [&answer[..=end], b"\r\n"].concat();
+    Message::parse(&whole).ok()?.granted_expiry()
 }
 
 /// Forgets all that was learned of a gateway: its flows, and its addresses as peers.

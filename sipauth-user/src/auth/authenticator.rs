@@ -3,7 +3,6 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use sipauth_common::sip::{Class, Method, classify_payload};
@@ -14,6 +13,7 @@ use super::{
     challenge,
     failures::{BanRequest, Failures, Standing},
     nonce::{Mint, Nonce},
+    registration,
     replay::Replay,
     verify::Refusal,
 };
@@ -21,10 +21,6 @@ use crate::sip::{Message, ParseError, Response, StartLine, Status};
 
 /// A binding without `Expires` (RFC 3261, 10.2.1.1).
 const DEFAULT_EXPIRY: u32 = 3600;
-/// Whatever a client asks for, it must prove its password once a day.
-const MAX_EXPIRY: u32 = 24 * 3600;
-/// A refresh may arrive a little late.
-const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
 /// Authenticates what one worker receives.
 ///
@@ -201,9 +197,7 @@ impl Authenticator {
                 let lifetime = match message.start() {
                     StartLine::Request {
                         method: Method::Register, ..
-                    } => message
-                        .requested_expiry(DEFAULT_EXPIRY)
-                        .map(|seconds| Duration::from_secs(u64::from(seconds.min(MAX_EXPIRY))) + EXPIRY_MARGIN),
+                    } => message.requested_expiry(DEFAULT_EXPIRY).map(registration),
                     _ => None,
                 };
                 let outcome = if proof.again {

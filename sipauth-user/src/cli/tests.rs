@@ -32,6 +32,7 @@ fn every_documented_invocation_is_understood() {
         "sipauth ban add 2001:db8::1",
         "sipauth ban remove 203.0.113.5",
         "sipauth ban list --json",
+        "sipauth flow list --json",
         "sipauth ban import list.txt --for 7d",
         "sipauth explain 203.0.113.5",
         "sipauth explain 203.0.113.5:5060 --dst-port 5060 --transport tcp --method response --json",

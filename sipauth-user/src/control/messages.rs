@@ -1,16 +1,13 @@
-//! What is said over the control socket. The reports are also what `--json` prints, so their names are a contract.
+//! What is said over the control socket: requests, and the answers that hold the reports.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use sipauth_common::sip::{Class, Method};
 
+use super::{BanInfo, EventRecord, Explanation, FlowInfo, GatewayInfo, StatsReport, StatusReport};
 use crate::{
-    config::RawDigest,
-    gateway::{Gateway, GatewayError, Mode, RawGateway},
+    gateway::{GatewayError, RawGateway},
     store::StoreError,
 };
 
@@ -55,6 +52,8 @@ pub enum Request {
     },
     /// The bans in force.
     BanList,
+    /// The sources that have authenticated.
+    FlowList,
     /// Sampled refusals.
     Events {
         /// Go on with new ones.
@@ -71,21 +70,6 @@ pub struct BanRule {
     pub port: Option<u16>,
     /// For how long; `None`: until it is removed.
     pub seconds: Option<u64>,
-    /// The operator's words.
-    pub reason: String,
-}
-
-/// A ban in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BanInfo {
-    /// Source address.
-    pub address: IpAddr,
-    /// Only this port of it.
-    pub port: Option<u16>,
-    /// Seconds that are left; `None`: until it is removed.
-    pub expires_in: Option<u64>,
-    /// `manual` or `failures`.
-    pub cause: String,
     /// The operator's words.
     pub reason: String,
 }
@@ -192,6 +176,11 @@ pub enum Response {
         /// Each.
         bans: Vec<BanInfo>,
     },
+    /// The sources that have authenticated, by address.
+    Flows {
+        /// Each.
+        flows: Vec<FlowInfo>,
+    },
     /// One event; more may follow.
     Event(EventRecord),
     /// No.
@@ -247,168 +236,4 @@ fn one_line(text: &str) -> String {
         .filter(|line| !line.is_empty())
         .collect::<Vec<_>>()
         .join("; ")
-}
-
-/// A gateway without its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GatewayInfo {
-    /// Unique name.
-    pub name: String,
-    /// Id in the maps.
-    pub id: u32,
-    /// What is verified.
-    pub mode: Mode,
-    /// Addresses and prefixes.
-    pub addresses: Vec<String>,
-    /// Source ports in mode `ip-port`.
-    pub ports: Vec<u16>,
-    /// Digest username.
-    pub username: Option<String>,
-    /// Digest realm.
-    pub realm: Option<String>,
-    /// What was set for this gateway alone.
-    #[serde(default, skip_serializing_if = "RawDigest::is_empty")]
-    pub digest: RawDigest,
-    /// Higher wins where gateways share an address.
-    pub priority: i32,
-}
-
-impl GatewayInfo {
-    /// Of a gateway and its id.
-    #[must_use]
-    pub fn new(id: u32, gateway: &Gateway) -> Self {
-        Self {
-            name: gateway.name.clone(),
-            id,
-            mode: gateway.mode,
-            addresses: gateway.addresses_text().collect(),
-            ports: gateway.ports.clone(),
-            username: gateway.username.clone(),
-            realm: gateway.realm.clone(),
-            digest: gateway.digest.clone(),
-            priority: gateway.priority,
-        }
-    }
-}
-
-/// What would happen to a packet, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explanation {
-    /// `pass`, `drop` or `punt`.
-    pub verdict: String,
-    /// Label of the reason, as in the counters.
-    pub reason: String,
-    /// What the reason means.
-    pub text: String,
-    /// The gateway that it counts for.
-    pub gateway: Option<String>,
-    /// That gateway's mode.
-    pub mode: Option<Mode>,
-    /// Where a punted packet queues.
-    pub lane: Option<String>,
-    /// In monitor mode the packet passes whatever the verdict.
-    pub monitor: bool,
-}
-
-/// Packets and bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-/// Packets and bytes of one reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReasonCount {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes.
-    pub bytes: u64,
-    /// What happens for this reason.
-    pub verdict: String,
-}
-
-/// Packets and bytes of one gateway, by verdict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GatewayCounts {
-    /// To the softswitch.
-    pub pass: Counted,
-    /// Nowhere.
-    pub drop: Counted,
-    /// To the agent.
-    pub punt: Counted,
-}
-
-/// All counters. Every reason is there, also with 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatsReport {
-    /// By label of the reason.
-    pub reasons: BTreeMap<String, ReasonCount>,
-    /// By name of the gateway.
-    pub gateways: BTreeMap<String, GatewayCounts>,
-    /// By label of the agent's outcome.
-    pub authentication: BTreeMap<String, u64>,
-}
-
-/// A protected interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InterfaceStatus {
-    /// Its name.
-    pub name: String,
-    /// `native` or `generic`: how the program is attached in fact.
-    pub xdp_mode: String,
-}
-
-/// How the agent is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatusReport {
-    /// Version of the agent.
-    pub version: String,
-    /// Layout of the maps.
-    pub layout: u32,
-    /// Process id.
-    pub pid: u32,
-    /// Seconds since the agent began to enforce.
-    pub uptime: u64,
-    /// Each protected interface.
-    pub interfaces: Vec<InterfaceStatus>,
-    /// Protected ports.
-    pub ports: Vec<u16>,
-    /// `deny`, `challenge` or `allow`: the one in force.
-    pub default_policy: String,
-    /// Whether everything passes.
-    pub monitor: bool,
-    /// Whether calls that need the agent pass while it is down.
-    pub fail_open: bool,
-    /// How many gateways there are.
-    pub gateways: usize,
-    /// Realm of challenges.
-    pub realm: String,
-}
-
-/// A sampled refusal.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EventRecord {
-    /// Seconds since 1970.
-    pub time: f64,
-    /// Where the packet came from.
-    pub source: SocketAddr,
-    /// Where it went.
-    pub destination: SocketAddr,
-    /// Transport protocol.
-    pub transport: Transport,
-    /// `pass`, `drop` or `punt`.
-    pub verdict: String,
-    /// Label of the reason.
-    pub reason: String,
-    /// The gateway that it counts for.
-    pub gateway: Option<String>,
-    /// The verdict was computed, the packet passed.
-    pub monitored: bool,
-    /// Bytes of the frame.
-    pub frame_len: u32,
-    /// First line of the message, as far as it was captured; control characters replaced.
-    pub head: String,
 }

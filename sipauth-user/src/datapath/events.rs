@@ -1,12 +1,24 @@
-//! Refusals that the kernel program tells of, through the ring buffer.
+//! What the kernel programs tell of single packets, through the ring buffer.
 
 use std::io;
 
 use aya::maps::{Map, MapData, RingBuf};
-use sipauth_common::{abi, event::Event};
+use sipauth_common::{
+    abi,
+    event::{Event, Registered},
+};
 use tokio::io::unix::AsyncFd;
 
 use super::{DatapathError, Maps};
+
+/// One of the two things that are told.
+#[derive(Clone)]
+pub enum Told {
+    /// A sampled refusal.
+    Refusal(Event),
+    /// The softswitch answered a registration.
+    Registered(Box<Registered>),
+}
 
 /// The reading end. The reader's position lives in the map, so what no agent has read yet survives a restart.
 pub struct Events {
@@ -35,7 +47,7 @@ impl Events {
     ///
     /// # Errors
     /// The system's answer to waiting.
-    pub async fn read(&mut self, into: &mut Vec<Event>, limit: usize) -> io::Result<()> {
+    pub async fn read(&mut self, into: &mut Vec<Told>, limit: usize) -> io::Result<()> {
         let mut ready = self.ring.readable_mut().await?;
         for _ in 0..limit {
             let Some(item) = ready.get_inner_mut().next() else {
@@ -44,7 +56,12 @@ impl Events {
             };
             if item.len() == size_of::<Event>() {
                 // SAFETY: as long as an `Event`, all of whose bit patterns are valid; read without asking for alignment.
-                into.push(unsafe { item.as_ptr().cast::<Event>().read_unaligned() });
+                into.push(Told::Refusal(unsafe { item.as_ptr().cast::<Event>().read_unaligned() }));
+            } else if item.len() == size_of::<Registered>() {
+                // SAFETY: as above, for a `Registered`.
+                into.push(Told::Registered(Box::new(unsafe {
+                    item.as_ptr().cast::<Registered>().read_unaligned()
+                })));
             }
         }
         Ok(())

@@ -1,18 +1,19 @@
 //! What the program makes of single packets (`BPF_PROG_TEST_RUN`).
 
-use std::sync::MutexGuard;
+use std::{sync::MutexGuard, time::Duration};
 
 use aya::programs::{TestRun, TestRunOptions};
 use sipauth_common::{
     address::Address,
     decide::Lookup,
+    event::ANSWER_BYTES,
     flow::{Flow, FlowKey},
 };
 use sipauth_tests::{
     frame::{ACK, Frame, SYN, checksum_holds, fragment},
     require_root,
 };
-use sipauth_user::datapath::Programs;
+use sipauth_user::datapath::{Events, Programs, Told};
 
 use crate::support::{OTHER, PUNT, SIP, address, load, turn};
 
@@ -350,6 +351,63 @@ fn a_connection_that_the_softswitch_opens_is_known() {
                 assert_eq!((made.gateway, made.expires), (0, u64::MAX), "{name}");
                 assert!(made.seen > 1, "{name}");
             }
+        }
+    }
+}
+
+#[test]
+fn a_2xx_to_a_flow_that_is_registering_is_shown_once_and_nothing_else_is() {
+    require_root!();
+    let mut bench = Bench::new();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let _inside = runtime.enter();
+    let mut told = Events::open(&bench.programs.maps).expect("the ring");
+    let mut read = || {
+        let mut all = Vec::new();
+        let read = async { tokio::time::timeout(Duration::from_millis(50), told.read(&mut all, 8)).await };
+        // Nothing to read is what some of the cases are about.
+        let _ = runtime.block_on(read);
+        all
+    };
+    for to in ["203.0.113.5", "2001:db8::5"] {
+        let key = FlowKey {
+            address: address(to),
+            port: 5_070,
+            protocol: 17,
+            reserved: 0,
+        };
+        let flow = |registering| Flow {
+            expires: u64::MAX - 1,
+            seen: 1,
+            gateway: 7,
+            registering,
+        };
+        let with = |payload: Vec<u8>| Frame { payload, ..outgoing(to) }.bytes();
+        let ok = b"SIP/2.0 200 OK\r\nCSeq: 1 REGISTER\r\nExpires: 60\r\n\r\n".to_vec();
+        bench.run(&with(ok.clone()));
+        assert!(read().is_empty(), "no flow");
+        bench.programs.maps.put_flow(&key, &flow(0)).expect("a flow");
+        bench.run(&with(ok.clone()));
+        assert!(read().is_empty(), "not registering");
+        bench.programs.maps.put_flow(&key, &flow(1)).expect("a flow");
+        bench.run(&with(b"SIP/2.0 100 Trying\r\n\r\n".to_vec()));
+        bench.run(&with(b"SIP/2.0 403 Forbidden\r\n\r\n".to_vec()));
+        assert!(read().is_empty(), "no 2xx");
+        for payload in [ok, [b"SIP/2.0 200 OK\r\n".to_vec(), vec![b'x'; 2_000]].concat()] {
+            bench.programs.maps.put_flow(&key, &flow(1)).expect("a flow");
+            bench.run(&with(payload.clone()));
+            bench.run(&with(payload.clone()));
+            let all = read();
+            let [Told::Registered(shown)] = all.as_slice() else {
+                panic!("{} of {} bytes to {to}", all.len(), payload.len());
+            };
+            let len = shown.len as usize;
+            assert_eq!((shown.flow, len), (key, payload.len().min(ANSWER_BYTES)));
+            assert_eq!(shown.answer[..len], payload[..len]);
+            assert_eq!(bench.programs.maps.flow(&key).map(|flow| flow.registering), Some(0));
         }
     }
 }

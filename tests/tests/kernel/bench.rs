@@ -340,7 +340,7 @@ pub(crate) fn populate(bench: &mut Bench) {
                     expires: u64::MAX,
                     seen: bench.tables.now + HOUR,
                     gateway: 5,
-                    reserved: 0,
+                    registering: 0,
                 },
             );
         }

@@ -134,7 +134,7 @@ fn tables(bench: &mut Bench, r: &mut Random) {
                 expires,
                 seen: r.of(&times),
                 gateway: r.gateway(),
-                reserved: 0,
+                registering: 0,
             },
         );
     }

@@ -96,7 +96,12 @@ fn the_operator_bans_and_lifts_bans() -> anyhow::Result<()> {
 
     // A list of any length, all of it or nothing.
     let file = agent.state().join("list.txt");
-    let list = |extra: &str| (0..20_000_u32).map(|n| format!("10.{}.{}.9\n", n >> 8, n & 255)).collect::<String>() + extra;
+    let list = |extra: &str| {
+        (0..20_000_u32)
+            .map(|n| format!("10.{}.{}.9\n", n >> 8, n & 255))
+            .collect::<String>()
+            + extra
+    };
     std::fs::write(&file, list("nonsense\n"))?;
     let import = ["ban", "import", &file.display().to_string(), "--for", "1h"];
     let refused = agent.cli(&import)?;

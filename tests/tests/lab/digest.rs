@@ -1,10 +1,10 @@
 //! What a telephone can do with challenges: settings of single gateways, and replay.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sipauth_tests::agent::Agent;
 use sipauth_tests::lab::Host;
-use sipauth_tests::peers::{Uas, Via};
+use sipauth_tests::peers::{Call, Uas, Via};
 use sipauth_tests::require_root;
 
 use crate::phone::{Phone, exchange};
@@ -63,6 +63,37 @@ fn a_gateway_is_challenged_by_its_own_settings_and_everybody_else_by_the_agents(
     let shown = agent.cli(&["gateway", "show", "strong"])?.stdout;
     assert!(shown.contains("SHA-256, MD5") && shown.contains("407"), "{shown}");
     Ok(())
+}
+
+#[test]
+fn a_registration_holds_its_flow_for_as_long_as_the_softswitch_granted() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch_everywhere(&lab)?;
+    let agent = Agent::start(&lab, &[])?;
+    add(&agent, Host::PbxPassword)?;
+    // 60 s are asked for and 40 s granted, with a margin of 30 s.
+    let register = Call::from(Host::PbxPassword).register(Host::PbxPassword.name(), PASSWORD);
+    for via in [Via::Udp4, Via::Udp6] {
+        assert!(register.clone().via(via).run(&lab)?.all_answered(), "{}", via.label());
+    }
+    let deadline = Instant::now() + Duration::from_secs(3);
+    loop {
+        let flows = agent.json(&["flow", "list"])?;
+        let ends: Vec<u64> = flows
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|flow| flow["gateway"] == Host::PbxPassword.name())
+            .filter_map(|flow| flow["expires_in"].as_u64())
+            .collect();
+        assert_eq!(ends.len(), 2, "{flows}");
+        if ends.iter().all(|left| (60..=70).contains(left)) {
+            return Ok(());
+        }
+        assert!(Instant::now() < deadline, "not what was granted: {flows}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{Fault, Handler, Shared};
 use crate::{
-    auth::{Action, Arrival, FlowGrant, Outcome},
+    auth::{Action, Arrival, FlowGrant, Outcome, registration},
     sip::{
         Message, Response, StartLine, Status,
         stream::{Frame, Framer, MAX_MESSAGE, PONG, StreamError},
@@ -272,6 +272,12 @@ impl<H: Handler> Connection<H> {
             match self.from_switch.next_frame() {
                 Ok(Some(Frame::Message(message))) => {
                     self.active = Instant::now();
+                    // What the softswitch granted a registration counts, not what its client asked for.
+                    if let Some(until) = self.trust.as_mut().and_then(|trust| trust.until.as_mut())
+                        && let Some(seconds) = Message::parse(&message).ok().and_then(|message| message.granted_expiry())
+                    {
+                        *until = Instant::now() + registration(seconds);
+                    }
                     write(&mut self.gateway, &message, &self.shared).await?;
                 }
                 Ok(Some(Frame::Ping)) => write(switch, PONG, &self.shared).await?,
