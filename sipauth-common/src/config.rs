@@ -22,6 +22,8 @@ pub mod flags {
     pub const FAIL_OPEN: u32 = 2;
     /// Hand unauthorised requests to the agent, which answers 403, instead of dropping them.
     pub const REPLY_UNAUTHORIZED: u32 = 4;
+    /// Hand what opens an unauthorised TCP connection to a port where nobody listens, so that the kernel answers by a reset.
+    pub const TCP_RESET: u32 = 8;
 }
 
 /// Lanes of punted packets, each with a punt port per protected port and a budget of its own.
@@ -35,7 +37,7 @@ pub enum Lane {
     Trusted = 0,
     /// Sources that may authenticate, and have not yet.
     Untrusted = 1,
-    /// Sources that are refused, with an answer (`reply_unauthorized`).
+    /// Sources that are refused, with an answer (`reply_unauthorized`, `tcp_reset`).
     Denied = 2,
 }
 

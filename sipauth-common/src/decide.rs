@@ -167,7 +167,7 @@ fn known<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, policy: &Pol
     if policy.has(modes::PEER) {
         return peer(packet, maps, config, gateway, class); // 7
     }
-    unauthorized(maps, config, gateway, Reason::PortMismatch) // 8
+    unauthorized(packet, maps, config, gateway, Reason::PortMismatch) // 8
 }
 
 /// The gateway in mode `ip-port` that the source port belongs to.
@@ -213,7 +213,7 @@ fn unknown<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> Decisio
     if learned_peer(packet, maps, config) {
         return peer(packet, maps, config, 0, class); // 7
     }
-    unauthorized(maps, config, 0, Reason::UnknownSource) // 8
+    unauthorized(packet, maps, config, 0, Reason::UnknownSource) // 8
 }
 
 /// Mode `password`, and the default policy `challenge`.
@@ -345,10 +345,15 @@ fn punt<L: Lookup>(maps: &L, config: &Config, decision: Decision) -> Decision {
     Decision::new(if open { Reason::FailOpen } else { Reason::AgentDown }, decision.gateway)
 }
 
-/// Refuses, silently or through the agent.
+/// Refuses: silently, through the agent, or (TCP) by a reset of the kernel's. Of a connection that gets a reset only what opens it is
+/// answered, so that no more goes out than came in.
 #[inline(always)]
-fn unauthorized<L: Lookup>(maps: &L, config: &Config, gateway: u32, silent: Reason) -> Decision {
-    if !config.has(flags::REPLY_UNAUTHORIZED) || !config.agent_alive(maps.now()) {
+fn unauthorized<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: u32, silent: Reason) -> Decision {
+    let answered = match packet.content {
+        Content::Tcp { opens } if config.has(flags::TCP_RESET) => opens,
+        _ => config.has(flags::REPLY_UNAUTHORIZED) && config.agent_alive(maps.now()),
+    };
+    if !answered {
         return Decision::new(silent, gateway);
     }
     let reason = if silent as u32 == Reason::PortMismatch as u32 {

@@ -91,8 +91,8 @@ reasons! {
     Challenge         Punt "challenge"           "a request that needs digest authentication",
     FlowAck           Punt "flow_ack"            "an ACK from an authenticated source; the agent keeps those to its own challenges",
     PeerRequest       Punt "peer_request"        "a request from a routing gateway, which the agent must look into",
-    ReplyMismatch     Punt "reply_port_mismatch" "source port does not match; the agent refuses with an answer",
-    ReplyUnknown      Punt "reply_unknown_source" "unknown source; the agent refuses with an answer",
+    ReplyMismatch     Punt "reply_port_mismatch" "the source port does not match; refused with an answer (403, or a TCP reset)",
+    ReplyUnknown      Punt "reply_unknown_source" "unknown source; refused with an answer (403, or a TCP reset)",
 }
 
 impl Reason {

@@ -158,7 +158,9 @@ fn start_workers(agent: &Arc<Agent>, shutdown: &CancellationToken) -> anyhow::Re
             Arc::clone(&shared),
         )
     };
-    Ok(Workers::start(&Options::new(ports), shutdown, handler, Arc::clone(agent) as _)?)
+    let mut options = Options::new(ports);
+    options.tcp.reset_denied = agent.settings().tcp_reset;
+    Ok(Workers::start(&options, shutdown, handler, Arc::clone(agent) as _)?)
 }
 
 async fn heartbeat(agent: Arc<Agent>, shutdown: CancellationToken) {

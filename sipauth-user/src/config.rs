@@ -99,6 +99,8 @@ pub struct Settings {
     pub fail_open: bool,
     /// Answer 403 instead of dropping.
     pub reply_unauthorized: bool,
+    /// Answer refused TCP connections by a reset.
+    pub tcp_reset: bool,
     /// Realm of challenges and of new gateways.
     pub realm: String,
     /// Where to serve metrics.

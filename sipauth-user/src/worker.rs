@@ -144,7 +144,7 @@ impl Workers {
         for group in socket::bind(options)? {
             prepared.push(serve::Worker::new(group, Arc::clone(&flows))?);
         }
-        let acceptor = tcp::Acceptor::new(tcp::bind(&options.ports)?, options.tcp, flows)?;
+        let acceptor = tcp::Acceptor::new(tcp::bind(&options.ports, &options.tcp)?, options.tcp, flows)?;
         // Not the caller's token: when a thread cannot be started, those before it must end and the caller go on to report it.
         let starting = shutdown.child_token();
         let mut workers = Self {

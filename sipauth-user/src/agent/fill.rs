@@ -129,7 +129,8 @@ pub(super) fn config(settings: &Settings, anywhere: bool) -> Config {
         default_policy: settings.policy_in_force(anywhere) as u32,
         flags: bit(settings.monitor, flags::MONITOR)
             | bit(settings.fail_open, flags::FAIL_OPEN)
-            | bit(settings.reply_unauthorized, flags::REPLY_UNAUTHORIZED),
+            | bit(settings.reply_unauthorized, flags::REPLY_UNAUTHORIZED)
+            | bit(settings.tcp_reset, flags::TCP_RESET),
         source_rate: settings.source_rate,
         lane_rate: settings.lane_rates,
         event_rate: EVENT_RATE,

@@ -46,6 +46,9 @@ pub struct RunArgs {
     /// Answer 403 to those who are refused, instead of silence
     #[arg(long)]
     pub reply_unauthorized: bool,
+    /// Answer refused TCP connections by a reset, instead of silence
+    #[arg(long)]
+    pub tcp_reset: bool,
     /// Realm of challenges and of new gateways [default: sipauth]
     #[arg(long)]
     pub realm: Option<String>,
@@ -92,6 +95,7 @@ impl RunArgs {
             monitor: self.monitor.then_some(true),
             fail_open: self.fail_open.then_some(true),
             reply_unauthorized: self.reply_unauthorized.then_some(true),
+            tcp_reset: self.tcp_reset.then_some(true),
             realm: self.realm,
             metrics: self.metrics,
             peer_ttl: self.peer_ttl,

@@ -24,7 +24,7 @@ fn defaults_are_those_of_the_documentation() {
     );
     assert_eq!(*settings.digest, DigestRules::default());
     assert_eq!((settings.ban_limit, settings.ban_time), (6, Duration::from_secs(180)));
-    assert!(!settings.monitor && !settings.fail_open && !settings.reply_unauthorized);
+    assert!(!settings.monitor && !settings.fail_open && !settings.reply_unauthorized && !settings.tcp_reset);
     assert_eq!(settings.policy_in_force(false), DefaultPolicy::Deny);
     assert_eq!(settings.policy_in_force(true), DefaultPolicy::Challenge);
 }
@@ -92,7 +92,7 @@ fn a_file_has_the_keys_of_the_flags_and_no_others() {
     let write = |text: &str| std::fs::write(&path, text).expect("written");
     write(
         "interface = [\"eth0\", \"eth1\"]\nport = [5060, 5080]\nstate-dir = \"/s\"\nbpffs = \"/b\"\nsocket = \"/c\"\nsocket-group = \"g\"\n\
-         xdp-mode = \"generic\"\ndefault-policy = \"challenge\"\nmonitor = true\nfail-open = true\nreply-unauthorized = true\nrealm = \"r\"\n\
+         xdp-mode = \"generic\"\ndefault-policy = \"challenge\"\nmonitor = true\nfail-open = true\nreply-unauthorized = true\ntcp-reset = true\nrealm = \"r\"\n\
          metrics = \"127.0.0.1:9100\"\npunt-port = 40000\npeer-ttl = \"1h\"\nflow-idle = \"2h\"\nban-limit = 3\nban-time = \"5m\"\n\
          [digest]\nalgorithms = [\"SHA-256\", \"md5\"]\nqop = \"auth-int\"\nchallenge = 407\nnonce-lifetime = \"60s\"\none-time-nonces = true\n\
          accept-without-qop = true\nuri-match = \"loose\"\n[source-rate]\ntrusted = 1\n[lane-rates]\nuntrusted = 2\ndenied = 3\n",

@@ -58,6 +58,8 @@ pub struct TcpLimits {
     pub idle_authenticated: Duration,
     /// Until a write is done: how long one side may leave the other waiting.
     pub write: Duration,
+    /// Whether nobody listens in the denied lane, so that the kernel answers its connections by a reset.
+    pub reset_denied: bool,
 }
 
 impl Default for TcpLimits {
@@ -69,20 +71,40 @@ impl Default for TcpLimits {
             idle: Duration::from_secs(60),
             idle_authenticated: Duration::from_secs(3600),
             write: Duration::from_secs(10),
+            reset_denied: false,
         }
     }
 }
 
-/// Binds a listener for each protected port, lane and family.
-pub(super) fn bind(ports: &[PuntPorts]) -> Result<Vec<Endpoint<StdListener>>, WorkerError> {
-    let mut listeners = Vec::new();
+/// Sockets for each protected port, lane and family.
+pub(super) struct Bound {
+    listeners: Vec<Endpoint<StdListener>>,
+    /// Bound and not listening: nobody else can take the port, and the kernel answers a connection by a reset.
+    closed: Vec<Socket>,
+}
+
+/// Binds them all.
+pub(super) fn bind(ports: &[PuntPorts], limits: &TcpLimits) -> Result<Bound, WorkerError> {
+    let mut bound = Bound {
+        listeners: Vec::new(),
+        closed: Vec::new(),
+    };
     for (lane, ports, address) in addresses(ports) {
-        match listen(address) {
-            Ok(socket) => listeners.push(Endpoint {
-                socket,
+        let opened = open(address).and_then(|socket| {
+            if lane == Lane::Denied && limits.reset_denied {
+                bound.closed.push(socket);
+                return Ok(());
+            }
+            socket.listen(BACKLOG)?;
+            bound.listeners.push(Endpoint {
+                socket: socket.into(),
                 lane,
                 protected: ports.protected,
-            }),
+            });
+            Ok(())
+        });
+        match opened {
+            Ok(()) => {}
             Err(error) if address.is_ipv6() && lacks_ipv6(&error) => {}
             Err(source) => {
                 return Err(WorkerError::Listen {
@@ -93,10 +115,10 @@ pub(super) fn bind(ports: &[PuntPorts]) -> Result<Vec<Endpoint<StdListener>>, Wo
             }
         }
     }
-    Ok(listeners)
+    Ok(bound)
 }
 
-fn listen(address: SocketAddr) -> io::Result<StdListener> {
+fn open(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // For a restart, while connections of the last run are still in TIME_WAIT. It lets in no second listener.
     socket.set_reuse_address(true)?;
@@ -105,26 +127,27 @@ fn listen(address: SocketAddr) -> io::Result<StdListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Everything of the thread but its handler.
 pub(super) struct Acceptor {
     runtime: Runtime,
     listeners: Vec<Endpoint<TcpListener>>,
+    closed: Vec<Socket>,
     limits: TcpLimits,
     flows: Arc<dyn Flows>,
     counters: Arc<Counters>,
 }
 
 impl Acceptor {
-    pub(super) fn new(listeners: Vec<Endpoint<StdListener>>, limits: TcpLimits, flows: Arc<dyn Flows>) -> Result<Self, WorkerError> {
+    pub(super) fn new(bound: Bound, limits: TcpLimits, flows: Arc<dyn Flows>) -> Result<Self, WorkerError> {
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .build()
             .map_err(WorkerError::Thread)?;
+        let Bound { listeners, closed } = bound;
         let listeners = {
             let _context = runtime.enter();
             let wrap = |one: Endpoint<StdListener>| {
@@ -143,6 +166,7 @@ impl Acceptor {
         Ok(Self {
             runtime,
             listeners,
+            closed,
             limits,
             flows,
             counters: Arc::new(Counters::new()),
@@ -158,6 +182,7 @@ impl Acceptor {
         let Self {
             runtime,
             listeners,
+            closed: _closed,
             limits,
             flows,
             counters,

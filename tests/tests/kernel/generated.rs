@@ -75,7 +75,7 @@ fn tables(bench: &mut Bench, r: &mut Random) {
         DefaultPolicy::Challenge,
         DefaultPolicy::Allow,
     ]));
-    config.flags = [flags::MONITOR, flags::FAIL_OPEN, flags::REPLY_UNAUTHORIZED]
+    config.flags = [flags::MONITOR, flags::FAIL_OPEN, flags::REPLY_UNAUTHORIZED, flags::TCP_RESET]
         .into_iter()
         .filter(|_| r.one_in(4))
         .sum();

@@ -252,6 +252,15 @@ fn every_reason_is_reached() {
                 ReplyMismatch,
                 2,
             );
+            bench.change(|c| c.flags = flags::TCP_RESET);
+            case(&mut bench, "a datagram gets no reset", from(9), UnknownSource, 0);
+            let segment = |flags| Frame {
+                protocol: 6,
+                flags,
+                ..from(9)
+            };
+            case(&mut bench, "a stranger's connection is reset", segment(SYN), ReplyUnknown, 0);
+            case(&mut bench, "what opens none is not answered", segment(ACK_FLAG), UnknownSource, 0);
             bench.change(|c| (c.flags, c.default_policy) = (0, DefaultPolicy::Allow as u32));
             case(&mut bench, "default allow", from(9), DefaultAllow, 0);
             bench.change(|c| c.default_policy = DefaultPolicy::Challenge as u32);

@@ -1,6 +1,6 @@
 //! Password mode and mode peer over TCP: the agent takes the connection, and relays what it admits.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -102,6 +102,33 @@ fn a_message_in_pieces_is_answered_from_the_protected_port_and_an_endless_one_cu
         Ok(sent)
     })?;
     assert!(sent < 64 << 20, "nobody stops an endless sender");
+    Ok(())
+}
+
+#[test]
+fn a_refused_connection_meets_silence_or_where_so_set_a_reset() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch_everywhere(&lab)?;
+    for (options, expected) in [(&[][..], ErrorKind::TimedOut), (&["--tcp-reset"], ErrorKind::ConnectionRefused)] {
+        let agent = Agent::start(&lab, options)?;
+        add(&agent, Host::CarrierPort)?;
+        for v6 in [false, true] {
+            for from in [Host::Stranger, Host::CarrierPort] {
+                let to = Host::Softswitch.address(v6).map(|address| SocketAddr::new(address, SIP_PORT));
+                let to = to.ok_or_else(|| anyhow::anyhow!("the softswitch has both"))?;
+                // From any port but the gateway's.
+                let met = lab.inside(from, || {
+                    Ok(TcpStream::connect_timeout(&to, Duration::from_millis(700)).map_err(|error| error.kind()))
+                })?;
+                assert_eq!(met.err(), Some(expected), "{options:?} {from:?} {to}");
+            }
+        }
+        for via in TCP {
+            let (outcome, _) = observe(&lab, &agent, &Call::from(Host::CarrierPort).via(via))?;
+            assert!(outcome.all_answered(), "{}: {outcome:?}", via.label());
+        }
+    }
     Ok(())
 }
 
