@@ -19,12 +19,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::{directory::Punted, events::EventLog, state::Agent};
+use self::{directory::Punted, state::Agent};
 use crate::{
     auth::{self, Timestamp},
     compile::Snapshot,
     config::Settings,
-    control,
+    control::{self, Transport},
     datapath::{self, Events, Pins},
     metrics,
     store::Store,
@@ -57,7 +57,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     fill::flows(&programs.maps, &snapshot)?;
     bans::fill(&programs.maps, &store.bans().await?)?;
     let gateways = snapshot.len();
-    let events = EventLog::new();
     let agent = Arc::new(Agent::new(
         settings,
         pins,
@@ -65,7 +64,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         snapshot,
         Arc::clone(&programs.maps),
         keys,
-        events.clone(),
         shutdown.clone(),
     )?);
     let workers = start_workers(&agent, &shutdown)?;
@@ -87,7 +85,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tasks.spawn(heartbeat(Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(rotate(Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(watch(Arc::clone(&agent), programs, shutdown.clone()));
-    let (log, names, stop) = (events, Arc::clone(&agent), shutdown.clone());
+    let (log, names, stop) = (agent.events.clone(), Arc::clone(&agent), shutdown.clone());
     tasks.spawn(async move { log.collect(&mut sampled, &names, stop).await });
     if let Some(server) = metrics {
         info!(address = %server.address(), "serving metrics");
@@ -149,17 +147,19 @@ fn start_workers(agent: &Arc<Agent>, shutdown: &CancellationToken) -> anyhow::Re
         ..auth::Settings::default()
     });
     let (shared, started) = (Arc::clone(agent), unix_now());
+    let mut options = Options::new(ports);
+    options.tcp.reset_denied = agent.settings().tcp_reset;
+    let datagram_workers = options.workers.get();
     let handler = move |index: usize| {
         let number = u16::try_from(index).unwrap_or(u16::MAX);
         let keys = Arc::clone(&shared.keys());
         Punted::new(
             auth::Authenticator::new(Arc::clone(&authentication), &keys, number, started),
             keys,
+            if index < datagram_workers { Transport::Udp } else { Transport::Tcp },
             Arc::clone(&shared),
         )
     };
-    let mut options = Options::new(ports);
-    options.tcp.reset_denied = agent.settings().tcp_reset;
     Ok(Workers::start(&options, shutdown, handler, Arc::clone(agent) as _)?)
 }
 

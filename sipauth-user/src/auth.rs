@@ -8,6 +8,7 @@ mod account;
 mod authenticator;
 mod challenge;
 mod credentials;
+mod diagnosis;
 mod digest;
 mod failures;
 mod nonce;
@@ -27,6 +28,7 @@ use std::{net::SocketAddr, time::Duration};
 
 pub use account::{Account, Directory, Ha1, Ha1Error, Source};
 pub use authenticator::Authenticator;
+pub use diagnosis::Diagnosis;
 pub use digest::{Algorithm, UnknownAlgorithm};
 pub use failures::BanRequest;
 pub use nonce::NonceKeys;

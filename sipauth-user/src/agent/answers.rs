@@ -14,8 +14,8 @@ use super::{bans, flows, removed, state::Agent};
 use crate::{
     config::{self, XdpMode},
     control::{
-        Caller, Counted, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, Handler, InterfaceStatus, ReasonCount, Reply, Request,
-        Response, StatsReport, StatusReport, Transport, parse_message,
+        Caller, Counted, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, GatewayReport, Handler, InterfaceStatus, ReasonCount,
+        Reply, Request, Response, StatsReport, StatusReport, Transport, parse_message,
     },
     datapath::DatapathError,
     metrics,
@@ -59,9 +59,10 @@ impl Agent {
 
     fn show(&self, name: &str) -> Response {
         match self.accounts().snapshot.by_name(name) {
-            Some((id, gateway)) => Response::Gateway {
+            Some((id, gateway)) => Response::Gateway(GatewayReport {
                 gateway: GatewayInfo::new(id, gateway),
-            },
+                refusals: self.events.refusals(id),
+            }),
             None => crate::gateway::GatewayError::Unknown { gateway: name.to_owned() }.into(),
         }
     }

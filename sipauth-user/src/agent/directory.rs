@@ -4,10 +4,11 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use sipauth_common::{address::Address, config::DefaultPolicy, decide::Lookup as _, policy::modes};
 
-use super::{bans, state::Agent, unix_now};
+use super::{bans, events::Refused, state::Agent, unix_now};
 use crate::{
     auth::{Account, Action, Arrival, Authenticator, DigestRules, Directory, Ha1, NonceKeys, Source},
     compile::Snapshot,
+    control::Transport,
     datapath::{Maps, monotonic_ns},
     worker::Handler,
 };
@@ -119,16 +120,19 @@ pub(super) struct Punted {
     pardoned: u64,
     /// Those that the authenticator has.
     keys: Arc<NonceKeys>,
+    /// What its worker serves.
+    transport: Transport,
 }
 
 impl Punted {
     /// `keys` are those that the authenticator has.
-    pub(super) const fn new(authenticator: Authenticator, keys: Arc<NonceKeys>, agent: Arc<Agent>) -> Self {
+    pub(super) const fn new(authenticator: Authenticator, keys: Arc<NonceKeys>, transport: Transport, agent: Arc<Agent>) -> Self {
         Self {
             authenticator,
             agent,
             pardoned: 0,
             keys,
+            transport,
         }
     }
 }
@@ -153,6 +157,15 @@ impl Handler for Punted {
             self.keys = Arc::clone(&keys);
         }
         let action = self.authenticator.handle(datagram, arrival, &view, unix_now());
+        if let Some(diagnosis) = self.authenticator.take_diagnosis() {
+            let refused = Refused {
+                diagnosis: &diagnosis,
+                arrival,
+                transport: self.transport,
+                datagram,
+            };
+            self.agent.events.refused(&refused, &self.agent);
+        }
         if let Some(ban) = self.authenticator.take_ban() {
             // The worker's own 403 holds without it, so the datagram's answer goes on.
             if let Err(error) = bans::enter(&self.agent, ban) {

@@ -1,18 +1,23 @@
 //! Sampled refusals: kept for a while, and told to whoever follows.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use sipauth_common::{decide::TCP, event::Event, reason::Reason};
+use sipauth_common::{
+    decide::TCP,
+    event::{EVENT_HEAD, Event},
+    reason::Reason,
+};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::{flows, state::Agent};
 use crate::{
+    auth::{Arrival, Diagnosis},
     control::{EventRecord, Transport},
     datapath::{Events, Told, monotonic_ns},
 };
@@ -24,10 +29,15 @@ const BEHIND: usize = 1_024;
 /// Read from the ring at a time.
 const BATCH: usize = 256;
 
+/// How many refusals of a gateway's credentials are kept.
+const KEPT_OF_GATEWAY: usize = 5;
+
 /// The latest events, and a channel to followers.
 #[derive(Clone)]
 pub(super) struct EventLog {
     kept: Arc<Mutex<VecDeque<EventRecord>>>,
+    /// By gateway, so that a flood of other events does not push them out.
+    refusals: Arc<Mutex<HashMap<u32, VecDeque<EventRecord>>>>,
     followers: broadcast::Sender<EventRecord>,
 }
 
@@ -35,6 +45,7 @@ impl EventLog {
     pub(super) fn new() -> Self {
         Self {
             kept: Arc::default(),
+            refusals: Arc::default(),
             followers: broadcast::channel(BEHIND).0,
         }
     }
@@ -43,6 +54,31 @@ impl EventLog {
     pub(super) fn subscribe(&self) -> (Vec<EventRecord>, broadcast::Receiver<EventRecord>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         (kept.iter().cloned().collect(), self.followers.subscribe())
+    }
+
+    /// A refusal of credentials.
+    pub(super) fn refused(&self, refusal: &Refused<'_>, agent: &Agent) {
+        let record = refusal.record(agent);
+        if let (Some(gateway), Some(_)) = (refusal.diagnosis.gateway, &record.gateway) {
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            let kept = refusals.entry(gateway).or_default();
+            if kept.len() == KEPT_OF_GATEWAY {
+                kept.pop_front();
+            }
+            kept.push_back(record.clone());
+        }
+        self.push(record);
+    }
+
+    /// The latest refusals of a gateway's credentials, the oldest first.
+    pub(super) fn refusals(&self, gateway: u32) -> Vec<EventRecord> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.get(&gateway).into_iter().flatten().cloned().collect()
+    }
+
+    /// The gateway is gone, and another one may get its id.
+    pub(super) fn forget(&self, gateway: u32) {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).remove(&gateway);
     }
 
     fn push(&self, record: EventRecord) {
@@ -86,12 +122,51 @@ impl EventLog {
     }
 }
 
+/// What a worker knows of credentials that it refused.
+pub(super) struct Refused<'a> {
+    pub(super) diagnosis: &'a Diagnosis,
+    pub(super) arrival: &'a Arrival,
+    pub(super) transport: Transport,
+    pub(super) datagram: &'a [u8],
+}
+
+impl Refused<'_> {
+    fn record(&self, agent: &Agent) -> EventRecord {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        EventRecord {
+            time: time.as_secs_f64(),
+            source: self.arrival.source,
+            destination: self.arrival.destination,
+            transport: self.transport,
+            verdict: "refuse".to_owned(),
+            reason: self.diagnosis.outcome.label().to_owned(),
+            gateway: self.diagnosis.gateway.and_then(|id| agent.name_of(id)),
+            monitored: false,
+            frame_len: u32::try_from(self.datagram.len()).unwrap_or(u32::MAX),
+            detail: Some(self.diagnosis.detail.clone()),
+            head: first_line(self.datagram.get(..EVENT_HEAD).unwrap_or(self.datagram)),
+        }
+    }
+}
+
+/// What is not printable becomes a dot.
+fn first_line(head: &[u8]) -> String {
+    let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let printable = |byte: &u8| {
+        if byte.is_ascii_graphic() || *byte == b' ' {
+            char::from(*byte)
+        } else {
+            '.'
+        }
+    };
+    line.iter().map(printable).collect()
+}
+
 fn record(event: &Event, agent: &Agent) -> Option<EventRecord> {
     let reason = Reason::from_slot(u32::from(event.reason))?;
     let ago = Duration::from_nanos(monotonic_ns().saturating_sub(event.time_ns));
     let time = SystemTime::now().checked_sub(ago)?.duration_since(UNIX_EPOCH).unwrap_or_default();
     let head = event.head.get(..usize::from(event.head_len)).unwrap_or_default();
-    let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     Some(EventRecord {
         time: time.as_secs_f64(),
         source: SocketAddr::new(IpAddr::from(event.source), event.source_port),
@@ -102,15 +177,7 @@ fn record(event: &Event, agent: &Agent) -> Option<EventRecord> {
         gateway: agent.name_of(event.gateway),
         monitored: event.monitored != 0,
         frame_len: event.frame_len,
-        head: line
-            .iter()
-            .map(|byte| {
-                if byte.is_ascii_graphic() || *byte == b' ' {
-                    char::from(*byte)
-                } else {
-                    '.'
-                }
-            })
-            .collect(),
+        detail: None,
+        head: first_line(head),
     })
 }

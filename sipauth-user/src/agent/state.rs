@@ -50,7 +50,6 @@ impl Agent {
         snapshot: Snapshot,
         maps: Arc<Maps>,
         keys: NonceKeys,
-        events: EventLog,
         shutdown: CancellationToken,
     ) -> Result<Self, DatapathError> {
         let anywhere = snapshot.tables().anywhere;
@@ -69,7 +68,7 @@ impl Agent {
             ready: AtomicBool::new(false),
             attaching: std::sync::Mutex::new(()),
             began: Instant::now(),
-            events,
+            events: EventLog::new(),
             shutdown,
         })
     }
@@ -287,6 +286,7 @@ impl Agent {
             self.retreat(&new, &old);
             return error.into();
         }
+        self.events.forget(id);
         // Last: a flow cannot be given back. Until here the gateway's calls under way had it.
         if let Err(error) = flows::forget(self, id, gateway) {
             return Response::failed(&format!(

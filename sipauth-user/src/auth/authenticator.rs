@@ -8,9 +8,10 @@ use std::{
 use sipauth_common::sip::{Class, Method, classify_payload};
 
 use super::{
-    Action, Arrival, Directory, FlowGrant, NonceKeys, Outcome, Settings, Source, Timestamp,
+    Action, Arrival, Diagnosis, Directory, FlowGrant, NonceKeys, Outcome, Settings, Source, Timestamp,
     account::Dummy,
     challenge,
+    diagnosis::Budget,
     failures::{BanRequest, Failures, Standing},
     nonce::{Mint, Nonce},
     registration,
@@ -32,6 +33,8 @@ pub struct Authenticator {
     pub(super) replay: Replay,
     pub(super) failures: Failures,
     pub(super) ban: Option<BanRequest>,
+    pub(super) diagnosis: Option<Diagnosis>,
+    pub(super) curiosity: Budget,
     pub(super) dummy: Dummy,
     pub(super) worker: u16,
     pub(super) started: Timestamp,
@@ -54,6 +57,8 @@ impl Authenticator {
             replay,
             failures,
             ban: None,
+            diagnosis: None,
+            curiosity: Budget::default(),
             dummy: Dummy::default(),
             worker,
             started,
@@ -191,6 +196,9 @@ impl Authenticator {
         } else {
             self.verify(datagram, message, (from, standing), source, directory, now)
         };
+        if let Err(refusal) = &verified {
+            self.diagnose(refusal.outcome, message, from, source, directory, now);
+        }
         match verified {
             Ok(proof) => {
                 self.failures.proven(from, now);

@@ -1,6 +1,7 @@
 //! What the authenticator does, as a peer sees it.
 
 mod decisions;
+mod diagnosis;
 mod failures;
 mod nonces;
 mod password;

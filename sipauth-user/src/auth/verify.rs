@@ -247,7 +247,7 @@ fn ours<'a, D: Directory + ?Sized>(message: &Message<'a>, realm: &str, directory
 /// The account of a username, and whether its hashes are to be those for `username@realm`. A domain is cut off only if nobody has the
 /// full name. With another domain than the realm, the client is taken to have hashed the plain name: what it hashed otherwise, no
 /// stored hash can tell.
-fn find<'d, D: Directory + ?Sized>(directory: &'d D, username: &[u8]) -> (Option<&'d Account>, bool) {
+pub(super) fn find<'d, D: Directory + ?Sized>(directory: &'d D, username: &[u8]) -> (Option<&'d Account>, bool) {
     if let Some(account) = directory.account(username) {
         return (Some(account), false);
     }
@@ -270,7 +270,7 @@ fn count(nc: &[u8]) -> Option<u32> {
     (count > 0).then_some(count)
 }
 
-fn same_uri(digest: &[u8], request: &[u8], how: UriMatch) -> bool {
+pub(super) fn same_uri(digest: &[u8], request: &[u8], how: UriMatch) -> bool {
     match how {
         UriMatch::Strict => digest == request || is_server_of(digest, request),
         UriMatch::Loose => digest == request || is_server_of(digest, request) || core_of(digest) == core_of(request),

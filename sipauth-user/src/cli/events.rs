@@ -31,7 +31,7 @@ pub(super) fn execute(args: &EventsArgs, socket: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn text(event: &EventRecord) -> String {
+pub(super) fn text(event: &EventRecord) -> String {
     let gateway = event.gateway.as_deref().map(|name| format!(" gateway {name}")).unwrap_or_default();
     let monitored = if event.monitored { " (monitored)" } else { "" };
     let head = if event.head.is_empty() {
@@ -39,6 +39,7 @@ fn text(event: &EventRecord) -> String {
     } else {
         format!(": {}", event.head)
     };
+    let detail = event.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
     let transport = match event.transport {
         crate::control::Transport::Udp => "udp",
         crate::control::Transport::Tcp => "tcp",
@@ -51,5 +52,5 @@ fn text(event: &EventRecord) -> String {
         reason,
         ..
     } = event;
-    format!("{time:.3} {verdict}{monitored} {transport} {source} > {destination} {reason}{gateway}{head}")
+    format!("{time:.3} {verdict}{monitored} {transport} {source} > {destination} {reason}{gateway}{detail}{head}")
 }

@@ -10,10 +10,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::{OutputArgs, ask, output, unexpected};
+use super::{OutputArgs, ask, events, output, unexpected};
 use crate::{
     config::RawDigest,
-    control::{GatewayInfo, Request, Response},
+    control::{GatewayInfo, GatewayReport, Request, Response},
     gateway::{Mode, RawGateway, Secret},
 };
 
@@ -178,10 +178,11 @@ fn list(output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
 }
 
 fn show(name: String, output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
-    let gateway = get(name, socket)?;
+    let report = get(name, socket)?;
     if output.json {
-        return output::json(&gateway);
+        return output::json(&report);
     }
+    let GatewayReport { gateway, refusals } = report;
     output::line(&format!("name       {}", gateway.name))?;
     output::line(&format!("id         {}", gateway.id))?;
     output::line(&format!("mode       {}", gateway.mode))?;
@@ -201,7 +202,14 @@ fn show(name: String, output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
             output::line(&format!("{key:<20} {value}"))?;
         }
     }
-    output::line(&format!("priority   {}", gateway.priority))
+    output::line(&format!("priority   {}", gateway.priority))?;
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    output::line("\nlast refusals of its credentials:")?;
+    refusals
+        .iter()
+        .try_for_each(|refusal| output::line(&format!("  {}", events::text(refusal))))
 }
 
 /// What was set for this gateway alone, by the names of the flags' fields.
@@ -219,7 +227,7 @@ fn digest_settings(digest: &RawDigest) -> anyhow::Result<Vec<(String, String)>> 
 
 /// Says whom it cuts off before it does so.
 fn remove(name: String, output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
-    let gateway = get(name.clone(), socket)?;
+    let gateway = get(name.clone(), socket)?.gateway;
     output::note(&format!(
         "removing gateway {} (mode {}) cuts off {}",
         gateway.name,
@@ -233,9 +241,9 @@ fn remove(name: String, output: OutputArgs, socket: &Path) -> anyhow::Result<()>
     }
 }
 
-fn get(name: String, socket: &Path) -> anyhow::Result<GatewayInfo> {
+fn get(name: String, socket: &Path) -> anyhow::Result<GatewayReport> {
     match ask(socket, &Request::GatewayShow { name })? {
-        Response::Gateway { gateway } => Ok(gateway),
+        Response::Gateway(report) => Ok(report),
         _ => Err(unexpected()),
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use sipauth_common::sip::{Class, Method};
 
-use super::{BanInfo, EventRecord, Explanation, FlowInfo, GatewayInfo, StatsReport, StatusReport};
+use super::{BanInfo, EventRecord, Explanation, FlowInfo, GatewayInfo, GatewayReport, StatsReport, StatusReport};
 use crate::{
     gateway::{GatewayError, RawGateway},
     store::StoreError,
@@ -149,10 +149,7 @@ pub enum Response {
         gateways: Vec<GatewayInfo>,
     },
     /// One gateway.
-    Gateway {
-        /// It.
-        gateway: GatewayInfo,
-    },
+    Gateway(GatewayReport),
     /// What would happen to a packet.
     Explanation(Explanation),
     /// All counters.

@@ -87,6 +87,16 @@ impl GatewayInfo {
     }
 }
 
+/// A gateway, and the last refusals of credentials with its username.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GatewayReport {
+    /// The gateway itself.
+    #[serde(flatten)]
+    pub gateway: GatewayInfo,
+    /// The oldest first.
+    pub refusals: Vec<EventRecord>,
+}
+
 /// What would happen to a packet, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
@@ -195,16 +205,19 @@ pub struct EventRecord {
     pub destination: SocketAddr,
     /// Transport protocol.
     pub transport: Transport,
-    /// `pass`, `drop` or `punt`.
+    /// `pass`, `drop` or `punt` of the kernel program, `refuse` of the agent.
     pub verdict: String,
-    /// Label of the reason.
+    /// Label of the reason, or of the agent's outcome.
     pub reason: String,
-    /// The gateway that it counts for.
+    /// The gateway that it counts for, or that the username belongs to.
     pub gateway: Option<String>,
     /// The verdict was computed, the packet passed.
     pub monitored: bool,
     /// Bytes of the frame.
     pub frame_len: u32,
+    /// What the client sent and what was expected, where the agent refused credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// First line of the message, as far as it was captured; control characters replaced.
     pub head: String,
 }

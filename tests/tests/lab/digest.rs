@@ -66,6 +66,44 @@ fn a_gateway_is_challenged_by_its_own_settings_and_everybody_else_by_the_agents(
 }
 
 #[test]
+fn one_command_says_why_credentials_are_refused() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let agent = Agent::start(&lab, &[])?;
+    add(&agent, Host::PbxPassword)?;
+    let phone = Phone::new(Host::PbxPassword.name(), "not it");
+    let (_, challenge) = exchange(&lab, Host::PbxPassword, 5070, &phone.invite("why", 1, ""))?;
+    let credentials = phone.credentials(&challenge)?;
+    let others = credentials.replace("realm=\"sipauth\"", "realm=\"asterisk\"");
+    for credentials in [&credentials, &others] {
+        let (statuses, text) = exchange(&lab, Host::PbxPassword, 5070, &phone.invite("why", 2, credentials))?;
+        assert_eq!(statuses, [401], "{text}");
+    }
+    let shown = agent.cli(&["gateway", "show", Host::PbxPassword.name()])?.stdout;
+    for words in [
+        "wrong_password",
+        "another password",
+        "realm_mismatch",
+        "\"asterisk\"",
+        "INVITE sip:100@",
+    ] {
+        assert!(shown.contains(words), "{words}:\n{shown}");
+    }
+    let events = agent.cli(&["events"])?.stdout;
+    assert!(
+        events.contains("refuse udp 203.0.113.23:5070 > 203.0.113.10:5060 realm_mismatch"),
+        "{events}"
+    );
+    // A namesake that comes later has not failed.
+    assert_eq!(agent.cli(&["gateway", "remove", Host::PbxPassword.name()])?.code, 0);
+    add(&agent, Host::PbxPassword)?;
+    let report = agent.json(&["gateway", "show", Host::PbxPassword.name()])?;
+    assert_eq!(report["refusals"].as_array().map(Vec::len), Some(0), "{report}");
+    assert_eq!(report["username"], Host::PbxPassword.name());
+    Ok(())
+}
+
+#[test]
 fn a_registration_holds_its_flow_for_as_long_as_the_softswitch_granted() -> anyhow::Result<()> {
     require_root!(Ok(()));
     let lab = lab();
