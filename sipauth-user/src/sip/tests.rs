@@ -74,6 +74,11 @@ fn each_fault_has_its_name() {
         ("Call-ID: c@h", "Call-ID:", ParseError::MissingHeader),
         ("Call-ID: c@h", "Call-ID: c\r@h", ParseError::BadByte),
         ("Call-ID: c@h", "Call-ID: c\0@h", ParseError::BadByte),
+        ("Call-ID: c@h", "Call-ID: c\x0c", ParseError::BadByte),
+        ("Call-ID: c@h", "Call-ID: c\r\nTo\x0c: x", ParseError::BadHeader),
+        ("\r\nVia", "\r\n t: <sip:b@h>;tag=t\r\nVia", ParseError::BadHeader),
+        ("<sip:b@h>", "\"\\\0\" <sip:b@h>", ParseError::BadByte),
+        ("<sip:b@h>", "\"\x07\" <sip:b@h>", ParseError::BadByte),
         ("Call-ID: c@h", "X: y\rTo: <sip:b@h>;tag=t\r\nCall-ID: c@h", ParseError::BadByte),
         ("Call-ID: c@h", "X: y\r\r\nCall-ID: c@h", ParseError::BadByte),
         ("Call-ID: c@h", "X: y\0\r\nCall-ID: c@h", ParseError::BadByte),
@@ -90,6 +95,7 @@ fn each_fault_has_its_name() {
         assert_eq!(error(&INVITE.replace(from, to)), Some(expected), "{from:?} -> {to:?}");
     }
     assert_eq!(error("\r\n"), Some(ParseError::Empty));
+    assert_eq!(error(&INVITE.replace("<sip:b@h>", "\"\\\x07\" <sip:b@h>")), None, "escaped");
 }
 
 #[test]
