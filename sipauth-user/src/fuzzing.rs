@@ -1,7 +1,7 @@
 //! The bodies of the fuzz targets (tests/fuzz), each a plain function that panics where something does not hold. The unit tests replay the
 //! committed corpus (tests/corpus) through them. Each returns in a word what the input was, so that a corpus can be seen to be varied.
 //!
-//! Only in tests and with the feature `fuzzing`.
+//! Only in tests and fuzz targets.
 
 mod credentials;
 mod header;

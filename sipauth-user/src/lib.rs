@@ -9,7 +9,7 @@ pub mod config;
 pub mod control;
 pub mod datapath;
 #[cfg(test)]
-mod fuzzing;
+pub mod fuzzing;
 pub mod gateway;
 pub mod metrics;
 pub mod sip;

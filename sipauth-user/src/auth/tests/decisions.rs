@@ -123,6 +123,7 @@ fn a_faulty_request_is_answered_400_where_that_is_possible() {
         ("a bare CR to copy", change("tag=f1", "tag=f1\rX: y"), "absorb"),
     ] {
         assert_eq!(short(&bench.send(&datagram, PASSWORD)), done, "{what}");
+        assert_eq!(short(&bench.send(&datagram, PEER)), done, "{what}, from a routing gateway");
         assert_eq!(short(&bench.send(&datagram, STRANGER)), "absorb", "{what}, from a stranger");
     }
     let ack = String::from_utf8(request("ACK", "", 1, "")).unwrap().replace("1 ACK", "1 BYE");
