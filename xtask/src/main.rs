@@ -1,4 +1,4 @@
-//! The project's tasks. A developer and CI run the same commands: `cargo xtask setup | build | demo | lint | test | test-vm`.
+//! The project's tasks. A developer and CI run the same commands: `cargo xtask setup | build | demo | fuzz | lint | test | test-vm`.
 
 use std::process::ExitCode;
 
@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod build;
 mod demo;
+mod fuzz;
 mod lint;
 mod object;
 mod report;
@@ -40,6 +41,8 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
+    /// Fuzz what reads a peer's bytes
+    Fuzz(fuzz::Options),
     /// Check formatting, lints and the built object
     Lint,
     /// Run the tests, cheapest ring first
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Build { release } => build::run(release),
         Task::Demo { keep } => setup::ensure(setup::Purpose::Lab).and_then(|()| demo::run(keep)),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Lint => lint::run(),
         Task::Test(options) => test::run(&options),
         Task::TestVm(options) => vm::run(&options),
