@@ -121,3 +121,17 @@ fn a_response_copies_what_it_must_and_unfolds_it() {
          From: <sip:a@h>  ;tag=1\r\nTo: <sip:b@h>;tag=t\r\nCall-ID: c@h\r\nCSeq: 7 INVITE\r\nServer: sipauth\r\nContent-Length: 0\r\n\r\n"
     );
 }
+
+#[test]
+fn separators_in_via_do_not_make_an_answer_longer() {
+    let grown = |separators: &str| {
+        let text = INVITE.replace("branch=z9hG4bK1", separators);
+        let message = Message::parse(text.as_bytes()).unwrap();
+        let response = Response::new(Status::BadRequest, &message, "192.0.2.1:99".parse().unwrap(), b"t").finish();
+        let commas = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b',').count();
+        assert_eq!(commas(&response), commas(separators.as_bytes()), "they are copied");
+        response.len().checked_signed_diff(text.len())
+    };
+    assert_eq!(grown(&",".repeat(500)), grown(","));
+    assert_eq!(grown(&";,".repeat(500)), grown(";,"));
+}
