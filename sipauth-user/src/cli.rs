@@ -3,6 +3,7 @@
 //! Names of commands, options and output fields are a contract; the tests here hold it. Output goes to stdout, talk to
 //! stderr. Exit code 0: done (an explanation is an answer whatever its verdict); 1: the answer is no; 2: could not run.
 
+mod apply;
 mod ban;
 mod detach;
 mod events;
@@ -19,6 +20,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 pub use self::{
+    apply::{ApplyArgs, ExportArgs},
     ban::{BanArgs, BanCommand, How},
     detach::DetachArgs,
     events::EventsArgs,
@@ -52,6 +54,10 @@ pub enum Command {
     /// Add, list, show and remove gateways
     #[command(subcommand)]
     Gateway(GatewayCommand),
+    /// Bring the gateways to a list in a file: show the difference, then apply it, all or nothing
+    Apply(ApplyArgs),
+    /// Print all gateways as `apply` reads them, with their credentials
+    Export(ExportArgs),
     /// Ban addresses, lift and list bans
     #[command(subcommand)]
     Ban(BanCommand),
@@ -78,6 +84,11 @@ pub struct OutputArgs {
     pub json: bool,
 }
 
+/// Several things are wrong, a line each: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Many(pub String);
+
 /// The answer is no: exit code 1.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -97,6 +108,8 @@ impl Cli {
         match self.command {
             Command::Run(args) => run::run(*args, self.socket),
             Command::Gateway(command) => gateway::execute(command, &socket),
+            Command::Apply(args) => apply::execute(&args, &socket),
+            Command::Export(args) => apply::export(&args, &socket),
             Command::Ban(command) => ban::execute(command, &socket),
             Command::Flow(command) => flow::execute(&command, &socket),
             Command::Explain(args) => explain::execute(&args, &socket),
@@ -118,6 +131,10 @@ pub fn main() -> ExitCode {
     match cli.execute() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Many>() => {
+            error.to_string().lines().for_each(complain);
+            ExitCode::from(2)
+        }
         Err(error) => {
             complain(&chain(&error));
             if error.is::<No>() { ExitCode::from(1) } else { ExitCode::from(2) }

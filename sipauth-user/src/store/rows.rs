@@ -126,6 +126,14 @@ pub(super) async fn insert(connection: &mut SqliteConnection, id: u32, gateway: 
     Ok(())
 }
 
+pub(super) async fn delete_id(connection: &mut SqliteConnection, id: u32) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM gateways WHERE id = ?")
+        .bind(id)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
 pub(super) async fn delete(connection: &mut SqliteConnection, name: &str) -> Result<Option<u32>, sqlx::Error> {
     sqlx::query_scalar("DELETE FROM gateways WHERE name = ? RETURNING id")
         .bind(name)
