@@ -5,6 +5,7 @@
 
 mod apply;
 mod ban;
+mod check;
 mod detach;
 mod events;
 mod explain;
@@ -22,6 +23,7 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 pub use self::{
     apply::{ApplyArgs, ExportArgs},
     ban::{BanArgs, BanCommand, How},
+    check::{CheckArgs, ConfigCommand},
     detach::DetachArgs,
     events::EventsArgs,
     explain::ExplainArgs,
@@ -51,7 +53,12 @@ pub struct Cli {
 pub enum Command {
     /// Protect interfaces: load the program, answer challenges, serve this command line
     Run(Box<RunArgs>),
-    /// Add, list, show and remove gateways
+    /// Say whether a configuration file is right
+    Check(CheckArgs),
+    /// Print a configuration file with every key and its default
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Add, change, list, show and remove gateways
     #[command(subcommand)]
     Gateway(GatewayCommand),
     /// Bring the gateways to a list in a file: show the difference, then apply it, all or nothing
@@ -107,6 +114,8 @@ impl Cli {
         let socket = self.socket();
         match self.command {
             Command::Run(args) => run::run(*args, self.socket),
+            Command::Check(args) => check::execute(args),
+            Command::Config(command) => check::print(&command),
             Command::Gateway(command) => gateway::execute(command, &socket),
             Command::Apply(args) => apply::execute(&args, &socket),
             Command::Export(args) => apply::export(&args, &socket),

@@ -35,6 +35,8 @@ fn every_documented_invocation_is_understood() {
         "sipauth flow list --json",
         "sipauth apply -f gateways.toml --prune --dry-run --json",
         "sipauth apply --file -",
+        "sipauth check --config f",
+        "sipauth config default",
         "sipauth export --without-credentials",
         "sipauth gateway set a --address 203.0.113.5 --address 10.0.0.0/8 --port 5060 --priority -1 --json",
         "sipauth gateway set a --anywhere --username u --password-stdin --qop none --mode password",

@@ -132,6 +132,47 @@ fn a_file_has_the_keys_of_the_flags_and_no_others() {
 }
 
 #[test]
+fn the_default_file_shows_every_key_with_its_default() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("sipauth.toml");
+    std::fs::write(&path, DEFAULT_TEXT).expect("written");
+    let defaults = minimal().validate().expect("settings");
+    assert_eq!(load(&path).expect("as it is").validate().expect("settings"), defaults);
+
+    // With each default put into force nothing changes, but for what has no default.
+    let uncommented: String = DEFAULT_TEXT
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    std::fs::write(&path, &uncommented).expect("written");
+    let written = load(&path).expect("every default");
+    let settings = Settings {
+        metrics: None,
+        socket_group: None,
+        ..written.clone().validate().expect("settings")
+    };
+    assert_eq!(settings, defaults);
+    for (table, unknown) in [
+        ("", "zzz = 1"),
+        ("digest", "[digest]\nzzz = 1"),
+        ("lane-rates", "[lane-rates]\nzzz = 1"),
+    ] {
+        std::fs::write(&path, unknown).expect("written");
+        let error = load(&path).expect_err("no such key").to_string();
+        let keys: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
+        assert!(keys.len() >= 3, "{error}");
+        let missing: Vec<&&str> = keys
+            .iter()
+            .filter(|key| !uncommented.contains(&format!("\n{key} = ")) && !uncommented.contains(&format!("\n[{key}]")))
+            .collect();
+        assert!(missing.is_empty(), "{table}: {missing:?}");
+    }
+}
+
+#[test]
 fn times_are_read_as_people_write_them() {
     let seconds = |text| parse_duration(text).map(|time| time.as_secs());
     assert_eq!(
