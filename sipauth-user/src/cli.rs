@@ -11,6 +11,7 @@ mod events;
 mod explain;
 mod flow;
 mod gateway;
+mod import;
 mod output;
 mod run;
 mod stats;
@@ -29,6 +30,7 @@ pub use self::{
     explain::ExplainArgs,
     flow::FlowCommand,
     gateway::{AddArgs, GatewayCommand},
+    import::ImportArgs,
     run::RunArgs,
 };
 use crate::{
@@ -65,6 +67,8 @@ pub enum Command {
     Apply(ApplyArgs),
     /// Print all gateways as `apply` reads them, with their credentials
     Export(ExportArgs),
+    /// Take gateways from a CSV file of another product, as `apply` does
+    Import(ImportArgs),
     /// Ban addresses, lift and list bans
     #[command(subcommand)]
     Ban(BanCommand),
@@ -119,6 +123,7 @@ impl Cli {
             Command::Gateway(command) => gateway::execute(command, &socket),
             Command::Apply(args) => apply::execute(&args, &socket),
             Command::Export(args) => apply::export(&args, &socket),
+            Command::Import(args) => import::execute(&args, &socket),
             Command::Ban(command) => ban::execute(command, &socket),
             Command::Flow(command) => flow::execute(&command, &socket),
             Command::Explain(args) => explain::execute(&args, &socket),

@@ -42,16 +42,20 @@ pub struct ExportArgs {
 }
 
 pub(super) fn execute(args: &ApplyArgs, socket: &Path) -> anyhow::Result<()> {
-    let gateways = file::read(&args.file)?;
-    let planned = ask_to_apply(gateways.clone(), args.prune, true, socket)?;
-    if !args.output.json {
+    bring(file::read(&args.file)?, args.prune, args.dry_run, args.output, socket)
+}
+
+/// Shows the difference to this list, and carries it out unless it is a dry run.
+pub(super) fn bring(gateways: Vec<RawGateway>, prune: bool, dry_run: bool, output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
+    let planned = ask_to_apply(gateways.clone(), prune, true, socket)?;
+    if !output.json {
         difference::print(&planned)?;
     }
-    if args.dry_run {
-        return if args.output.json { output::json(&planned) } else { Ok(()) };
+    if dry_run {
+        return if output.json { output::json(&planned) } else { Ok(()) };
     }
-    let applied = ask_to_apply(gateways, args.prune, false, socket)?;
-    if args.output.json {
+    let applied = ask_to_apply(gateways, prune, false, socket)?;
+    if output.json {
         return output::json(&applied);
     }
     output::line(&format!("applied: {}", difference::summary(&applied)))

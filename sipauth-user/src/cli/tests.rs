@@ -35,6 +35,7 @@ fn every_documented_invocation_is_understood() {
         "sipauth flow list --json",
         "sipauth apply -f gateways.toml --prune --dry-run --json",
         "sipauth apply --file -",
+        "sipauth import g.csv --mode ip --skip-bad --prune --dry-run --json",
         "sipauth check --config f",
         "sipauth config default",
         "sipauth export --without-credentials",
