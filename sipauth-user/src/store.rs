@@ -193,13 +193,13 @@ impl Change {
             .await
             .map_err(|source| classify(&self.path, source))?;
         let mut free = free.filter(|id| !other.contains(id));
-        let mut ids = Vec::with_capacity(gateways.len());
+        let mut rows = Vec::with_capacity(gateways.len());
         for gateway in gateways {
             let id = free.next().ok_or(StoreError::Full { max: rows::MAX_ID })?;
-            self.insert(id, gateway).await?;
-            ids.push(id);
+            rows.push((id, gateway));
         }
-        Ok(ids)
+        self.insert(&rows).await?;
+        Ok(rows.into_iter().map(|(id, _)| id).collect())
     }
 
     /// Puts another gateway in the place of one with this id.
@@ -208,7 +208,7 @@ impl Change {
     /// As for [`Change::add`]; drop the change then.
     pub async fn replace(&mut self, id: u32, gateway: &Gateway) -> Result<(), StoreError> {
         self.delete_ids(std::iter::once(id)).await?;
-        self.insert(id, gateway).await
+        self.insert(&[(id, gateway)]).await
     }
 
     /// As [`Change::replace`] for several. A name or username may go from one of them to another.
@@ -217,10 +217,8 @@ impl Change {
     /// As for [`Change::add`]; drop the change then.
     pub async fn replace_many(&mut self, gateways: &[(u32, Gateway)]) -> Result<(), StoreError> {
         self.delete_ids(gateways.iter().map(|(id, _)| *id)).await?;
-        for (id, gateway) in gateways {
-            self.insert(*id, gateway).await?;
-        }
-        Ok(())
+        let rows: Vec<_> = gateways.iter().map(|(id, gateway)| (*id, gateway)).collect();
+        self.insert(&rows).await
     }
 
     async fn delete_ids(&mut self, ids: impl Iterator<Item = u32>) -> Result<(), StoreError> {
@@ -232,12 +230,13 @@ impl Change {
         Ok(())
     }
 
-    async fn insert(&mut self, id: u32, gateway: &Gateway) -> Result<(), StoreError> {
-        rows::insert(&mut self.transaction, id, gateway)
+    async fn insert(&mut self, gateways: &[(u32, &Gateway)]) -> Result<(), StoreError> {
+        rows::insert(&mut self.transaction, gateways)
             .await
             .map_err(|source| match source.as_database_error() {
                 Some(error) if error.is_unique_violation() => StoreError::Taken {
-                    gateway: gateway.name.clone(),
+                    // Of several it does not say which; the agent has looked before.
+                    gateway: gateways.first().map(|(_, gateway)| gateway.name.clone()).unwrap_or_default(),
                 },
                 _ => classify(&self.path, source),
             })
