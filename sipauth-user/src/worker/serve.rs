@@ -111,6 +111,7 @@ async fn readable(endpoints: &[Endpoint<UdpSocket>]) {
 const fn share(lane: Lane) -> (usize, usize) {
     match lane {
         Lane::Trusted => (8, BATCH),
+        Lane::Known => (2, BATCH),
         Lane::Untrusted => (1, BATCH),
         Lane::Denied => (1, BATCH / 4),
     }
