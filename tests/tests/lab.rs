@@ -7,6 +7,8 @@ mod bans;
 mod bare;
 #[path = "lab/changes.rs"]
 mod changes;
+#[path = "lab/flood.rs"]
+mod flood;
 #[path = "lab/lifecycle.rs"]
 mod lifecycle;
 #[path = "lab/modes.rs"]
