@@ -310,6 +310,12 @@ impl<'a> Agent<'a> {
         String::from_utf8_lossy(&bytes[from..]).into_owned()
     }
 
+    /// Its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// The most memory that it ever had resident, in KiB.
     ///
     /// # Errors
