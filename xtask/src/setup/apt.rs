@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{find_program, is_root, note, run_with_bar};
+use crate::shell::{find_program, is_root, note, read, run_with_bar};
 
 /// Installs packages. Where that is not possible, the error is the command to type.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
@@ -25,7 +25,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     )
     .is_ok()
     {
-        return Ok(());
+        return disable_services(packages);
     }
     // A fresh or stale machine does not know the packages, or knows versions that the mirror no longer has.
     update()?;
@@ -35,7 +35,19 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     )
     .with_context(|| {
         format!("cannot install {wanted}: check the network and /etc/apt/sources.list, then type: apt-get install -y {wanted}")
-    })
+    })?;
+    disable_services(packages)
+}
+
+/// Test peers whose packages bring a service, which would start with the machine.
+const SERVICES: [&str; 1] = ["kamailio"];
+
+fn disable_services(installed: &[&str]) -> Result<()> {
+    for service in SERVICES.iter().filter(|service| installed.contains(service)) {
+        read(Command::new("update-rc.d").args([service, "disable"]))
+            .with_context(|| format!("{service} would start with the machine; type: update-rc.d {service} disable"))?;
+    }
+    Ok(())
 }
 
 /// While it lives, packages start no services when they are installed (`invoke-rc.d` asks this program): a SIP server that came as a
