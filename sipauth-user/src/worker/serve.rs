@@ -155,7 +155,11 @@ impl<H: Handler> Desk<H> {
         let read = endpoint.socket.try_io(Interest::READABLE, || {
             received = receive.fill(&endpoint.socket, limit)?;
             // Fewer than there was room for: the kernel has no more. Said at once, it saves another call to hear so.
-            if received < limit { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            if received < limit {
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                Ok(())
+            }
         });
         match read {
             Ok(()) => {}

@@ -87,7 +87,13 @@ pub(super) fn run(options: &Options) -> Result<()> {
             } else {
                 per_round
             };
-            let cost = again(|| measure(&lab, &binary, row.side, calls, options.rate))?;
+            let cost = match again(|| measure(&lab, &binary, row.side, calls, options.rate)) {
+                Ok(cost) => cost,
+                Err(error) => {
+                    println!("left out of this round: {error:#}");
+                    continue;
+                }
+            };
             println!(
                 "{:<20} {calls} calls, µs a call: between {:.1}, caller {:.1}, answering {:.1}, whole machine {:.1}",
                 row.side.label(),
@@ -131,12 +137,13 @@ fn report(options: &Options, rows: &[Row]) -> Result<()> {
         "least and most",
         "whole machine",
         "times sipauth",
+        "rounds",
     ]);
     let measured = || rows.iter().filter(|row| !row.side.is_floor());
     let of = |row: &Row| median(row.costs.iter().map(total));
     let sipauth = measured().find(|row| row.side == Side::Sipauth).map_or(f64::NAN, of);
     let mut figures = Vec::new();
-    for row in measured() {
+    for row in measured().filter(|row| !row.costs.is_empty()) {
         let each: Vec<f64> = row.costs.iter().map(total).collect();
         let (least, most) = each.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), &one| {
             (least.min(one), most.max(one))
@@ -157,13 +164,14 @@ fn report(options: &Options, rows: &[Row]) -> Result<()> {
             format!("{least:.1} to {most:.1}"),
             format!("{busy:.1}"),
             format!("{:.1}", of(row) / sipauth),
+            row.costs.len().to_string(),
         ]);
         figures.push(json!({
             "side": row.side.label(), "own": parts[0], "caller": parts[1], "switch": parts[2], "together": of(row), "rounds": each,
             "machine": busy, "times_sipauth": of(row) / sipauth,
         }));
     }
-    for column in 1..8 {
+    for column in 1..9 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
