@@ -314,6 +314,23 @@ impl<'a> Agent<'a> {
         String::from_utf8_lossy(&bytes[from..]).into_owned()
     }
 
+    /// Its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// The most memory that it ever had resident, in KiB.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn peak_memory(&self) -> anyhow::Result<u64> {
+        let pid = self.child.as_ref().context("the agent does not run")?.id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+    }
+
     /// Where its pins are.
     #[must_use]
     pub fn bpffs(&self) -> &Path {

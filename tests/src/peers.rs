@@ -111,7 +111,7 @@ impl Drop for Sipp {
 
 /// An answering SIPp.
 #[derive(Debug)]
-pub struct Uas(#[expect(dead_code, reason = "kept alive")] Sipp);
+pub struct Uas(Sipp);
 
 impl Uas {
     /// The softswitch on port 5060 of one transport and family.
@@ -136,6 +136,28 @@ impl Uas {
     /// As [`Uas::softswitch`].
     pub fn hangs_up(lab: &Lab, host: Host, via: Via, hold: Duration) -> anyhow::Result<Self> {
         Self::start(lab, host, via, "uas_hangs_up.xml", SIP_PORT, hold)
+    }
+
+    /// The softswitch on another port: behind a proxy that has its own.
+    ///
+    /// # Errors
+    /// As [`Uas::softswitch`].
+    pub fn softswitch_at(lab: &Lab, port: u16) -> anyhow::Result<Self> {
+        Self::start(lab, Host::Softswitch, Via::Udp4, "uas.xml", port, Duration::ZERO)
+    }
+
+    /// A softswitch that challenges each call itself, and takes any answer for right.
+    ///
+    /// # Errors
+    /// As [`Uas::softswitch`].
+    pub fn challenges(lab: &Lab) -> anyhow::Result<Self> {
+        Self::start(lab, Host::Softswitch, Via::Udp4, "uas_challenges.xml", SIP_PORT, Duration::ZERO)
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.0.child.id()
     }
 
     /// Leaves it up: for a lab that is kept.

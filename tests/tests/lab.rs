@@ -11,6 +11,8 @@ mod bare;
 mod changes;
 #[path = "lab/digest.rs"]
 mod digest;
+#[path = "lab/flood.rs"]
+mod flood;
 #[path = "lab/lifecycle.rs"]
 mod lifecycle;
 #[path = "lab/modes.rs"]

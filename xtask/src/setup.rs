@@ -54,6 +54,7 @@ const TOOLS: &[Tool] = &[
         "SIPp, the softswitch and the gateways of the lab",
     ),
     tool("nft", "nftables", Purpose::Lab, "the NAT of the lab"),
+    tool("kamailio", "kamailio", Purpose::Lab, "another SIP server, to measure against"),
     tool("tcpdump", "tcpdump", Purpose::Lab, "captures of lab traffic"),
     tool("bpftool", "bpftool", Purpose::Lab, "shows programs and maps"),
     tool("qemu-system-x86_64", "qemu-system-x86", Purpose::Vm, "runs another kernel"),

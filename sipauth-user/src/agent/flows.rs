@@ -35,10 +35,8 @@ impl Flows for Agent {
         let now = monotonic_ns();
         let idle_ns = u64::try_from(self.settings().flow_idle.as_nanos()).unwrap_or(u64::MAX);
         // A registration must not cut short what a call has: its BYE may come after the registration has ended.
-        let called = self
-            .maps()
-            .flow(&key)
-            .is_some_and(|flow| flow.gateway == grant.gateway && flow.expires == u64::MAX && flow.is_live(now, idle_ns));
+        let there = self.maps().flow(&key).filter(|flow| flow.gateway == grant.gateway);
+        let called = there.is_some_and(|flow| flow.expires == u64::MAX && flow.is_live(now, idle_ns));
         let expires = match grant.lifetime {
             Some(lifetime) if !called => now
                 .saturating_add(u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX))
@@ -52,7 +50,11 @@ impl Flows for Agent {
             // The softswitch may grant less, or more.
             registering: u32::from(expires != u64::MAX),
         };
-        self.maps().put_flow(&key, &flow).map_err(io::Error::other)?;
+        // The kernel program keeps a flow in use alive; where it did so lately, there is nothing to write.
+        let lately = called && there.is_some_and(|flow| now.saturating_sub(flow.seen) < idle_ns / 8);
+        if !lately {
+            self.maps().put_flow(&key, &flow).map_err(io::Error::other)?;
+        }
         // A gateway that was removed meanwhile: either its removal sees this flow, or this sees the removal.
         if self.accounts().snapshot.gateway(grant.gateway).is_none() {
             self.maps().delete_flow(&key).map_err(io::Error::other)?;

@@ -31,7 +31,7 @@ pub struct RunArgs {
     /// Protected port, UDP and TCP; may be repeated [default: 5060]
     #[arg(long, value_name = "PORT")]
     pub port: Vec<u16>,
-    /// First of the agent's own ports, three for each protected port [default: 61060]
+    /// First of the agent's own ports, four for each protected port [default: 61060]
     #[arg(long, value_name = "PORT")]
     pub punt_port: Option<u16>,
     /// How to attach: in the driver, or (slower, for interfaces without driver support) in the stack [default: native]
