@@ -9,6 +9,8 @@ mod bare;
 mod changes;
 #[path = "lab/digest.rs"]
 mod digest;
+#[path = "lab/interop.rs"]
+mod interop;
 #[path = "lab/lifecycle.rs"]
 mod lifecycle;
 #[path = "lab/modes.rs"]
