@@ -24,8 +24,9 @@ impl Softphone for Baresip {
         program::fill("baresip.config", &dir.join("config"), &[("ADDRESS", &host.v4().to_string())])?;
         let (Account { user, password }, switch) = (account, Host::Softswitch.v4());
         let transport = if via.tcp() { "tcp" } else { "udp" };
-        let account =
-            format!("<sip:{user}@{switch};transport={transport}>;auth_user={user};auth_pass={password};regint=60;audio_codecs=PCMA\n");
+        let account = format!(
+            "<sip:{user}@{switch};transport={transport}>;auth_user={user};auth_pass={password};regint=60;answermode=auto;audio_codecs=PCMA\n"
+        );
         std::fs::write(dir.join("accounts"), account)?;
         std::fs::write(dir.join("contacts"), "")?;
         let mut program = Program::start(lab.command(host, "baresip").arg("-f").arg(&dir), &dir).context("baresip")?;

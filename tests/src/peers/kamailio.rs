@@ -9,7 +9,8 @@ use super::program::{self, Account, PATIENCE, Program};
 use super::{Call, SIP_PORT, Via, listens};
 use crate::lab::{Host, Lab};
 
-/// The softswitch: registers who asks, answers every call, and notes every request that reaches it.
+/// The softswitch: registers who asks, answers every call but those of [`Host::CarrierIp`], which it passes on to the telephone of
+/// [`Host::NatPassword`], and notes every request that reaches it.
 #[derive(Debug)]
 pub struct Switch(Program);
 
@@ -21,7 +22,12 @@ impl Switch {
     pub fn start(lab: &Lab) -> anyhow::Result<Self> {
         let host = Host::Softswitch;
         let dir = program::directory(lab, host, "kamailio")?;
-        program::fill("softswitch.cfg", &dir.join("kamailio.cfg"), &[("ADDRESS", &host.v4().to_string())])?;
+        let values = [
+            ("ADDRESS", &*host.v4().to_string()),
+            ("CALLER", &*Host::CarrierIp.v4().to_string()),
+            ("CALLEE", Host::NatPassword.name()),
+        ];
+        program::fill("softswitch.cfg", &dir.join("kamailio.cfg"), &values)?;
         start(lab, host, &dir).map(Self)
     }
 

@@ -8,7 +8,7 @@ use sipauth_tests::lab::{Host, Lab};
 use sipauth_tests::peers::{Account, Baresip, Call, Controller, Linphone, Sipsak, Softphone, Switch, Via};
 use sipauth_tests::require_root;
 
-use crate::support::lab;
+use crate::support::{add, lab};
 
 const PASSWORD: &str = "s3cretofthelab";
 const HOSTS: [Host; 2] = [Host::PbxPassword, Host::NatPassword];
@@ -216,4 +216,27 @@ fn sipp_registers_and_calls() -> anyhow::Result<()> {
             site.assert_seen("SIPp", 2, &[("REGISTER", 1), ("INVITE", 1), ("ACK", 1), ("BYE", 1)])
         },
     )
+}
+
+#[test]
+fn a_telephone_behind_the_nat_is_called_where_it_registered() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    for via in VIAS {
+        let switch = Switch::start(&lab)?;
+        let agent = Agent::start(&lab, &[])?;
+        add(&agent, Host::CarrierIp)?;
+        let (host, user) = (Host::NatPassword, Host::NatPassword.name());
+        agent.add_password(user, user, PASSWORD, &[&host.seen_v4().to_string()])?;
+        let site = Site::new(&agent, &switch, host, via)?;
+        let call = Call::from(Host::CarrierIp);
+        let outcome = call.run(&lab)?;
+        assert!(outcome.rejected == 1, "nobody is registered: {outcome:?} {}", site.what("baresip"));
+        let mut phone = Baresip::start(&lab, host, via, site.account())?;
+        assert!(phone.is_registered()?, "{}", site.what("baresip"));
+        let outcome = call.run(&lab)?;
+        assert!(outcome.all_answered(), "{outcome:?} {}", site.what("baresip"));
+        assert_eq!(site.moved("authenticated")?, 1, "{}", site.what("baresip"));
+    }
+    Ok(())
 }
