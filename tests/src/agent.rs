@@ -365,8 +365,17 @@ impl Drop for Agent<'_> {
             let _ = child.kill();
             let _ = child.wait();
         }
-        // Removing the pins detaches: nothing else holds the links.
-        let _ = std::fs::remove_dir_all(&self.bpffs);
+        // Removing the pins detaches, since nothing else holds the links; the kernel does it a moment later, and the next agent must not
+        // find the interface occupied.
+        if std::fs::remove_dir_all(&self.bpffs).is_ok() {
+            let deadline = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < deadline
+                && let Ok(shown) = self.lab.run(Host::Softswitch, &["ip", "link", "show", "dev", "eth0"])
+                && shown.contains("prog/xdp")
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
     }
 }
 

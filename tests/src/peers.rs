@@ -1,4 +1,5 @@
-//! SIPp as softswitch ([`Uas`]) and as gateways ([`Call`]). Every run is bounded: a number of calls, few retransmissions, a deadline.
+//! SIPp as softswitch ([`Uas`]) and as gateways ([`Call`]), and the other programs that are known to work with sipauth. Every run is
+//! bounded: a number of calls, few retransmissions, a deadline.
 
 use std::fs::File;
 use std::net::IpAddr;
@@ -11,8 +12,18 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::lab::{Host, Lab};
 
+mod baresip;
 mod call;
+mod kamailio;
+mod linphone;
+mod program;
+mod sipsak;
+pub use baresip::Baresip;
 pub use call::{Call, Calls, Outcome};
+pub use kamailio::{Controller, Switch};
+pub use linphone::Linphone;
+pub use program::{Account, Softphone};
+pub use sipsak::Sipsak;
 
 /// Directory of the SIPp scenarios.
 pub const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");

@@ -13,6 +13,8 @@ mod changes;
 mod digest;
 #[path = "lab/flood.rs"]
 mod flood;
+#[path = "lab/interop.rs"]
+mod interop;
 #[path = "lab/lifecycle.rs"]
 mod lifecycle;
 #[path = "lab/modes.rs"]
