@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Setup => setup::run(),
         Task::Build { release } => build::run(release),
-        Task::Bench { what } => setup::ensure(setup::Purpose::Lab).and_then(|()| bench::run(&what)),
+        Task::Bench { what } => setup::ensure(setup::Purpose::Peers).and_then(|()| bench::run(&what)),
         Task::Demo { keep } => setup::ensure(setup::Purpose::Lab).and_then(|()| demo::run(keep)),
         Task::Lint => lint::run(),
         Task::Test(options) => test::run(&options),

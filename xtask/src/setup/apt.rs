@@ -1,10 +1,10 @@
 //! Packages of Debian and its relatives.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{find_program, is_root, note, read, run_with_bar};
+use crate::shell::{find_program, is_root, note, run_with_bar};
 
 /// Installs packages. Where that is not possible, the error is the command to type.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
@@ -18,14 +18,13 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
         bail!("installing packages needs root. Type: sudo apt-get update && sudo apt-get install -y {wanted}");
     }
     note(&format!("Installing {wanted}"));
-    let _quiet = NoServices::new()?;
     if run_with_bar(
         apt_get().args(["install", "-y", "--no-install-recommends"]).args(packages),
         progress,
     )
     .is_ok()
     {
-        return disable_services(packages);
+        return Ok(());
     }
     // A fresh or stale machine does not know the packages, or knows versions that the mirror no longer has.
     update()?;
@@ -35,43 +34,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     )
     .with_context(|| {
         format!("cannot install {wanted}: check the network and /etc/apt/sources.list, then type: apt-get install -y {wanted}")
-    })?;
-    disable_services(packages)
-}
-
-/// Test peers whose packages bring a service, which would start with the machine.
-const SERVICES: [&str; 1] = ["kamailio"];
-
-fn disable_services(installed: &[&str]) -> Result<()> {
-    for service in SERVICES.iter().filter(|service| installed.contains(service)) {
-        read(Command::new("update-rc.d").args([service, "disable"]))
-            .with_context(|| format!("{service} would start with the machine; type: update-rc.d {service} disable"))?;
-    }
-    Ok(())
-}
-
-/// While it lives, packages start no services when they are installed (`invoke-rc.d` asks this program): a SIP server that came as a
-/// test peer must not sit on port 5060 of the machine. A policy that is there already is the machine's own, and stays.
-struct NoServices(Option<&'static Path>);
-
-impl NoServices {
-    fn new() -> Result<Self> {
-        let path = Path::new("/usr/sbin/policy-rc.d");
-        if path.exists() {
-            return Ok(Self(None));
-        }
-        let made = fs::write(path, "#!/bin/sh\nexit 101\n").and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)));
-        made.with_context(|| format!("cannot write {}, which keeps packages from starting services", path.display()))?;
-        Ok(Self(Some(path)))
-    }
-}
-
-impl Drop for NoServices {
-    fn drop(&mut self) {
-        if let Some(path) = self.0 {
-            let _ = fs::remove_file(path);
-        }
-    }
+    })
 }
 
 /// Refreshes the package lists.
