@@ -7,7 +7,7 @@
 mod account;
 mod authenticator;
 mod challenge;
-mod credentials;
+pub(crate) mod credentials;
 mod diagnosis;
 mod digest;
 mod failures;
@@ -16,8 +16,9 @@ mod outcome;
 mod replay;
 mod settings;
 mod tag;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#[cfg_attr(not(test), allow(dead_code, reason = "the fuzz targets use a part of it"))]
 pub(crate) mod testing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]

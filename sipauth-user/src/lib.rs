@@ -8,6 +8,8 @@ pub mod compile;
 pub mod config;
 pub mod control;
 pub mod datapath;
+#[cfg(test)]
+pub mod fuzzing;
 pub mod gateway;
 pub mod metrics;
 pub mod sip;

@@ -9,7 +9,7 @@ mod error;
 mod expiry;
 mod response;
 pub mod stream;
-mod text;
+pub(crate) mod text;
 
 pub use error::ParseError;
 pub use response::{Response, Status};
@@ -131,6 +131,10 @@ impl<'a> Message<'a> {
         let rest = &datagram[end + 1..];
 
         let [mut via, mut from, mut to, mut call_id, mut cseq, mut expires, mut length] = [None; 7];
+        // An indented first line is a header to some, to others a part of the request line.
+        if matches!(rest.first(), Some(b' ' | b'\t')) {
+            fault = fault.or(Some(ParseError::BadHeader));
+        }
         let mut headers = Headers { rest, done: false };
         let mut count = 0;
         for line in &mut headers {
@@ -139,7 +143,8 @@ impl<'a> Message<'a> {
                 return Err(ParseError::TooManyHeaders);
             }
             one_reading(line)?;
-            let Some(header) = split(line) else {
+            // A name with a control character is the name before it to parsers that take that for white space.
+            let Some(header) = split(line).filter(|header| !header.name.iter().any(u8::is_ascii_control)) else {
                 fault = fault.or(Some(ParseError::BadHeader));
                 continue;
             };
@@ -158,8 +163,11 @@ impl<'a> Message<'a> {
                 Some(Kind::Contact | Kind::Authorization | Kind::ProxyAuthorization) | None => continue,
             };
             check(header.value)?;
-            if slot.replace(header.value).is_some() {
-                return Err(ParseError::Repeated);
+            // The first is good enough for an answer, but which of them counts is not for us to say.
+            if slot.is_some() {
+                fault = fault.or(Some(ParseError::Repeated));
+            } else {
+                *slot = Some(header.value);
             }
         }
         if !headers.done {
@@ -322,9 +330,24 @@ impl<'a> Iterator for Headers<'a> {
 fn split(line: &[u8]) -> Option<Header<'_>> {
     let colon = memchr::memchr(b':', line)?;
     Some(Header {
-        name: line[..colon].trim_ascii_end(),
-        value: line[colon + 1..].trim_ascii(),
+        name: trim_end(&line[..colon]),
+        value: trim(&line[colon + 1..]),
     })
+}
+
+/// Without the white space of SIP around it (RFC 3261, 25.1: `LWS`), which is less than std's: a form feed is none.
+fn trim(text: &[u8]) -> &[u8] {
+    let start = text.iter().position(|b| !is_space(*b)).unwrap_or(text.len());
+    trim_end(&text[start..])
+}
+
+fn trim_end(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|b| !is_space(*b)).map_or(0, |last| last + 1);
+    &text[..end]
+}
+
+const fn is_space(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 fn strip_cr(line: &[u8]) -> &[u8] {
@@ -335,12 +358,14 @@ fn required(value: Option<&[u8]>) -> Result<&[u8], ParseError> {
     value.filter(|v| !v.is_empty()).ok_or(ParseError::MissingHeader)
 }
 
-/// What we copy into responses has no control characters but legal folding, which `Headers` has seen to where LF is concerned.
+/// What we copy into responses has no control characters but legal folding, which `Headers` has seen to where LF is concerned, and
+/// what a backslash escapes (RFC 3261, 25.1: `quoted-pair`).
 fn check(value: &[u8]) -> Result<(), ParseError> {
     let bad = |(i, b): (usize, &u8)| match b {
         b'\t' | b'\n' => false,
         b'\r' => value.get(i + 1) != Some(&b'\n'),
-        _ => b.is_ascii_control(),
+        0 => true,
+        _ => b.is_ascii_control() && (i == 0 || value[i - 1] != b'\\'),
     };
     if value.iter().enumerate().any(bad) {
         Err(ParseError::BadByte)

@@ -11,16 +11,20 @@ use crate::{
     toolchain::object_path,
 };
 
+/// The fuzz targets are a workspace of their own, too.
+const FUZZ: &str = "tests/fuzz/Cargo.toml";
+
 /// What is checked, and how.
 type Check = (&'static str, fn() -> Result<()>);
 
 /// Runs every check, also after one has failed: a developer wants to see all that is wrong.
 pub(crate) fn run() -> Result<()> {
     setup::ensure(Purpose::Lint)?;
-    let checks: [Check; 4] = [
+    let checks: [Check; 5] = [
         ("formatting", formatting),
         ("clippy: workspace", clippy_workspace),
         ("clippy: kernel program", clippy_kernel_program),
+        ("fuzz targets: they compile", fuzz_targets_compile),
         ("object: no panics", object_has_no_panics),
     ];
     let mut failed = Vec::new();
@@ -41,9 +45,20 @@ pub(crate) fn run() -> Result<()> {
 fn formatting() -> Result<()> {
     let workspace = shell::run(shell::cargo().args(["fmt", "--all", "--check"]));
     let kernel_program = shell::run(shell::cargo().args(["fmt", "--check", "--manifest-path", "sipauth-ebpf/Cargo.toml"]));
+    let fuzz_targets = shell::run(shell::cargo().args(["fmt", "--check", "--manifest-path", FUZZ]));
     workspace
         .and(kernel_program)
-        .context("type `cargo fmt`, and the same in sipauth-ebpf")
+        .and(fuzz_targets)
+        .context("type `cargo fmt`, and the same in sipauth-ebpf and tests/fuzz")
+}
+
+/// They take modules of the agent in by path, which the agent's own build cannot know. With the code that cargo-fuzz would see.
+fn fuzz_targets_compile() -> Result<()> {
+    let mut check = shell::cargo();
+    check.args(["check", "--quiet", "--locked", "--bins", "--manifest-path", FUZZ]);
+    check.arg("--target-dir").arg(shell::target_dir().join("fuzz/check"));
+    check.env("RUSTFLAGS", "--cfg=fuzzing -Dwarnings");
+    shell::run(&mut check)
 }
 
 fn clippy_workspace() -> Result<()> {

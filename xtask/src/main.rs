@@ -1,4 +1,4 @@
-//! The project's tasks. A developer and CI run the same commands: `cargo xtask setup | build | demo | lint | test | test-vm |
+//! The project's tasks. A developer and CI run the same commands: `cargo xtask setup | build | demo | fuzz | lint | test | test-vm |
 //! bench`.
 
 use std::process::ExitCode;
@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod lint;
 mod object;
 mod report;
@@ -47,6 +48,8 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
+    /// Fuzz what reads a peer's bytes
+    Fuzz(fuzz::Options),
     /// Check formatting, lints and the built object
     Lint,
     /// Run the tests, cheapest ring first
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Build { release } => build::run(release),
         Task::Bench { what } => setup::ensure(setup::Purpose::Peers).and_then(|()| bench::run(&what)),
         Task::Demo { keep } => setup::ensure(setup::Purpose::Lab).and_then(|()| demo::run(keep)),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Lint => lint::run(),
         Task::Test(options) => test::run(&options),
         Task::TestVm(options) => vm::run(&options),

@@ -20,7 +20,7 @@ pub(crate) mod compiler;
 pub(crate) enum Purpose {
     /// Compile the kernel program and the agent.
     Build,
-    /// Check formatting and lints.
+    /// Check formatting and lints, fuzz.
     Lint,
     /// Run agent and SIP peers in network namespaces.
     Lab,
@@ -49,6 +49,7 @@ const fn tool(program: &'static str, package: &'static str, purpose: Purpose, wh
 
 const TOOLS: &[Tool] = &[
     tool("gcc", "gcc libc6-dev", Purpose::Build, "compiles SQLite and links"),
+    tool("c++", "g++", Purpose::Lint, "compiles the fuzzer's engine"),
     tool("ip", "iproute2", Purpose::Lab, "network namespaces of the lab"),
     tool(
         "sipp",

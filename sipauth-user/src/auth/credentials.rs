@@ -4,23 +4,23 @@ use std::borrow::Cow;
 
 /// The fields of Digest credentials. Values are without their quotes, escapes left as they are: so they are hashed.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Credentials<'a> {
-    pub(super) username: Option<&'a [u8]>,
-    pub(super) realm: Option<&'a [u8]>,
-    pub(super) nonce: Option<&'a [u8]>,
-    pub(super) uri: Option<&'a [u8]>,
-    pub(super) response: Option<&'a [u8]>,
-    pub(super) algorithm: Option<&'a [u8]>,
-    pub(super) cnonce: Option<&'a [u8]>,
-    pub(super) qop: Option<&'a [u8]>,
-    pub(super) nc: Option<&'a [u8]>,
+pub(crate) struct Credentials<'a> {
+    pub(crate) username: Option<&'a [u8]>,
+    pub(crate) realm: Option<&'a [u8]>,
+    pub(crate) nonce: Option<&'a [u8]>,
+    pub(crate) uri: Option<&'a [u8]>,
+    pub(crate) response: Option<&'a [u8]>,
+    pub(crate) algorithm: Option<&'a [u8]>,
+    pub(crate) cnonce: Option<&'a [u8]>,
+    pub(crate) qop: Option<&'a [u8]>,
+    pub(crate) nc: Option<&'a [u8]>,
     /// A field is there twice, or the text is not a list of fields: what it says is uncertain.
-    pub(super) malformed: bool,
+    pub(crate) malformed: bool,
 }
 
 impl<'a> Credentials<'a> {
     /// `None` if the scheme is not Digest.
-    pub(super) fn parse(value: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(value: &'a [u8]) -> Option<Self> {
         let scheme = value.get(..6)?;
         let mut rest = value.get(6..)?;
         if !scheme.eq_ignore_ascii_case(b"Digest") || rest.first().is_some_and(|b| !b.is_ascii_whitespace()) {
@@ -84,7 +84,12 @@ fn field(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
         (&inner[..end], &inner[end + 1..])
     } else {
         let end = rest.iter().position(|b| *b == b',').unwrap_or(rest.len());
-        (rest[..end].trim_ascii(), &rest[end..])
+        let value = rest[..end].trim_ascii();
+        // To some readers a quote in it opens a string that hides the fields after it, white space ends it, or a backslash is itself.
+        if value.iter().any(|b| matches!(b, b'"' | b'\\') || b.is_ascii_whitespace()) {
+            return None;
+        }
+        (value, &rest[end..])
     };
     let follows = rest.trim_ascii_start();
     if name.is_empty() || follows.first().is_some_and(|b| *b != b',') {
@@ -106,7 +111,7 @@ fn closing_quote(text: &[u8]) -> Option<usize> {
 }
 
 /// A quoted string's content without its escapes (RFC 3261, 25.1: `quoted-pair`).
-pub(super) fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr(b'\\', text).is_none() {
         return Cow::Borrowed(text);
     }

@@ -7,4 +7,5 @@ mod nonces;
 mod password;
 mod properties;
 mod rules;
+mod torture;
 mod vectors;

@@ -16,9 +16,9 @@ pub enum ParseError {
     BadVersion,
     /// More than [`MAX_HEADERS`](super::MAX_HEADERS).
     TooManyHeaders,
-    /// A header line without a colon.
+    /// A header line without a colon or with a control character in its name, or a first one that is indented.
     BadHeader,
-    /// A control character in a header that we need; in any other, one that parsers disagree about.
+    /// A control character in a header that we need, if it is not escaped; in any other, one that parsers disagree about.
     BadByte,
     /// A header that may occur once occurs twice.
     Repeated,

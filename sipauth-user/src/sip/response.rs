@@ -3,7 +3,10 @@
 
 use std::{io::Write, net::SocketAddr};
 
-use super::{Message, list, params, text::tag};
+use super::{
+    Message, params,
+    text::{first, tag},
+};
 
 /// The final responses that the agent gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +104,7 @@ impl Response {
     /// The first value of the line gets `received` and `rport` (RFC 3261, 18.2.1; RFC 3581, 4); what the client put there itself goes.
     /// `received` is always added: one rule, and the client sees what NAT made of it.
     fn top_via(&mut self, line: &[u8], source: SocketAddr) {
-        let mut values = list(line);
-        let top = values.next().unwrap_or_default();
+        let (top, others) = first(line);
         // The parser of parameters starts at the same semicolon: neither quotes nor brackets come before it in a Via.
         let sent_by = memchr::memchr(b';', top).map_or(top, |at| &top[..at]);
         self.copy(sent_by.trim_ascii());
@@ -127,10 +129,7 @@ impl Response {
         if rport {
             let _ = write!(self.bytes, ";rport={}", source.port());
         }
-        for value in values {
-            self.bytes.extend_from_slice(b", ");
-            self.copy(value);
-        }
+        self.copy(others);
     }
 
     /// Unfolds: whatever the parser let through, no line end gets into a value.

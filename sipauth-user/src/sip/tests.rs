@@ -74,6 +74,11 @@ fn each_fault_has_its_name() {
         ("Call-ID: c@h", "Call-ID:", ParseError::MissingHeader),
         ("Call-ID: c@h", "Call-ID: c\r@h", ParseError::BadByte),
         ("Call-ID: c@h", "Call-ID: c\0@h", ParseError::BadByte),
+        ("Call-ID: c@h", "Call-ID: c\x0c", ParseError::BadByte),
+        ("Call-ID: c@h", "Call-ID: c\r\nTo\x0c: x", ParseError::BadHeader),
+        ("\r\nVia", "\r\n t: <sip:b@h>;tag=t\r\nVia", ParseError::BadHeader),
+        ("<sip:b@h>", "\"\\\0\" <sip:b@h>", ParseError::BadByte),
+        ("<sip:b@h>", "\"\x07\" <sip:b@h>", ParseError::BadByte),
         ("Call-ID: c@h", "X: y\rTo: <sip:b@h>;tag=t\r\nCall-ID: c@h", ParseError::BadByte),
         ("Call-ID: c@h", "X: y\r\r\nCall-ID: c@h", ParseError::BadByte),
         ("Call-ID: c@h", "X: y\0\r\nCall-ID: c@h", ParseError::BadByte),
@@ -90,6 +95,7 @@ fn each_fault_has_its_name() {
         assert_eq!(error(&INVITE.replace(from, to)), Some(expected), "{from:?} -> {to:?}");
     }
     assert_eq!(error("\r\n"), Some(ParseError::Empty));
+    assert_eq!(error(&INVITE.replace("<sip:b@h>", "\"\\\x07\" <sip:b@h>")), None, "escaped");
 }
 
 #[test]
@@ -114,4 +120,18 @@ fn a_response_copies_what_it_must_and_unfolds_it() {
         "SIP/2.0 403 Forbidden\r\nVia: SIP/2.0/UDP h;branch=b;received=2001:db8::1;rport=99, SIP/2.0/UDP i;rport\r\nVia: SIP/2.0/UDP j\r\n\
          From: <sip:a@h>  ;tag=1\r\nTo: <sip:b@h>;tag=t\r\nCall-ID: c@h\r\nCSeq: 7 INVITE\r\nServer: sipauth\r\nContent-Length: 0\r\n\r\n"
     );
+}
+
+#[test]
+fn separators_in_via_do_not_make_an_answer_longer() {
+    let grown = |separators: &str| {
+        let text = INVITE.replace("branch=z9hG4bK1", separators);
+        let message = Message::parse(text.as_bytes()).unwrap();
+        let response = Response::new(Status::BadRequest, &message, "192.0.2.1:99".parse().unwrap(), b"t").finish();
+        let commas = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b',').count();
+        assert_eq!(commas(&response), commas(separators.as_bytes()), "they are copied");
+        response.len().checked_signed_diff(text.len())
+    };
+    assert_eq!(grown(&",".repeat(500)), grown(","));
+    assert_eq!(grown(&";,".repeat(500)), grown(";,"));
 }

@@ -46,6 +46,12 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// The first part of a comma-separated header value, and the rest with its comma, as it stands.
+pub(crate) fn first(value: &[u8]) -> (&[u8], &[u8]) {
+    let (item, rest) = value.split_at(find(value, b',').unwrap_or(value.len()));
+    (item.trim_ascii(), rest)
+}
+
 /// The parameters of a header value: what follows the first semicolon that is outside of quotes and angle brackets.
 #[must_use]
 pub fn params(value: &[u8]) -> Params<'_> {

@@ -80,6 +80,25 @@ pub(crate) fn has_clippy(toolchain: &Toolchain) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
+/// `cargo fuzz`, with the newest version that is compatible: it only passes flags on.
+pub(crate) fn ensure_cargo_fuzz() -> Result<()> {
+    find_nightly()?;
+    if find_program("cargo-fuzz").is_some() {
+        return Ok(());
+    }
+    note("Installing cargo-fuzz: builds and runs the fuzz targets (about a minute)");
+    install("cargo-fuzz", &[]).context("cannot install it; with a network, type: cargo install cargo-fuzz --locked")
+}
+
+/// The name of a rustup toolchain that has the flags of sanitizers and coverage.
+pub(crate) fn find_nightly() -> Result<String> {
+    let toolchain = find()?;
+    if !toolchain.version.contains("-nightly") || find_program("rustup").is_none() {
+        bail!("fuzzing needs a nightly compiler; type: rustup toolchain install {NIGHTLY} --profile minimal --component rust-src");
+    }
+    Ok(toolchain.name)
+}
+
 fn install_compiler() -> Result<()> {
     let by_rustup = if find_program("rustup").is_some() {
         install_with_rustup()
@@ -136,19 +155,23 @@ fn ensure_linker() -> Result<()> {
         )),
         None => note(&format!("Installing {wanted}: links the kernel program (about a minute)")),
     }
-    let mut command = cargo();
-    command.args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked", "--force"]);
-    // Not in the workspace: its .cargo/config.toml and target directory are for the project.
-    command.current_dir("/").env_remove("CARGO_TARGET_DIR");
-    command
-        .env("CARGO_TERM_PROGRESS_WHEN", "always")
-        .env("CARGO_TERM_PROGRESS_WIDTH", "100");
-    run_with_bar(&mut command, cargo_progress).with_context(|| {
+    install("bpf-linker", &["--version", LINKER_VERSION, "--force"]).with_context(|| {
         format!("cannot install it; with a network, type: cargo install bpf-linker --version {LINKER_VERSION} --locked")
     })?;
     find_program("bpf-linker")
         .map(drop)
         .context("bpf-linker was installed, but not into a directory on PATH or $CARGO_HOME/bin")
+}
+
+fn install(package: &str, arguments: &[&str]) -> Result<()> {
+    let mut command = cargo();
+    command.args(["install", package, "--locked"]).args(arguments);
+    // Not in the workspace: its .cargo/config.toml and target directory are for the project.
+    command.current_dir("/").env_remove("CARGO_TARGET_DIR");
+    command
+        .env("CARGO_TERM_PROGRESS_WHEN", "always")
+        .env("CARGO_TERM_PROGRESS_WIDTH", "100");
+    run_with_bar(&mut command, cargo_progress)
 }
 
 fn rustup(arguments: &[&str]) -> Command {

@@ -112,11 +112,18 @@ fn a_faulty_request_is_answered_400_where_that_is_possible() {
         ("another version", change("SIP/2.0\r\nVia", "SIP/3.0\r\nVia"), "400"),
         ("CSeq of another method", change("1 INVITE", "1 BYE"), "400"),
         ("a line without colon", change("Max-Forwards: 70", "Max-Forwards 70"), "400"),
+        ("an indented first line", change("\r\nVia", "\r\n t: <sip:x@y>\r\nVia"), "400"),
+        (
+            "a To that some would see",
+            change("Max-Forwards", "To\x0b: <sip:x@y>\r\nMax-Forwards"),
+            "400",
+        ),
         ("no Call-ID", change("Call-ID", "Call-XY"), "absorb"),
-        ("two From", change("Max-Forwards: 70", "f: <sip:x@y>;tag=2"), "absorb"),
+        ("two From", change("Max-Forwards: 70", "f: <sip:x@y>;tag=2"), "400"),
         ("a bare CR to copy", change("tag=f1", "tag=f1\rX: y"), "absorb"),
     ] {
         assert_eq!(short(&bench.send(&datagram, PASSWORD)), done, "{what}");
+        assert_eq!(short(&bench.send(&datagram, PEER)), done, "{what}, from a routing gateway");
         assert_eq!(short(&bench.send(&datagram, STRANGER)), "absorb", "{what}, from a stranger");
     }
     let ack = String::from_utf8(request("ACK", "", 1, "")).unwrap().replace("1 ACK", "1 BYE");

@@ -105,6 +105,29 @@ fn what_is_wrong_has_a_name_and_is_never_released() {
 }
 
 #[test]
+fn a_field_without_quotes_is_one_word_without_a_mark_that_readers_disagree_about() {
+    for (username, expected) in [
+        ("gw1", Outcome::Authenticated),
+        (" gw1 ", Outcome::Authenticated),
+        ("gw1\"", Outcome::BadCredentials),
+        ("g\"w1", Outcome::BadCredentials),
+        ("gw1 gw2", Outcome::BadCredentials),
+        ("g\\w1", Outcome::BadCredentials),
+    ] {
+        let mut bench = Bench::new(Settings::default());
+        let nonce = bench.nonce(SOURCE);
+        let line = Client::default()
+            .line("INVITE", &nonce)
+            .replace("username=\"gw1\"", &format!("username={username}"));
+        assert_eq!(
+            bench.send(&request("INVITE", "", 2, &line), SOURCE).outcome(),
+            expected,
+            "{username}"
+        );
+    }
+}
+
+#[test]
 fn an_unknown_user_gets_the_answer_of_a_wrong_password() {
     let answer = |client: Client| {
         let action = attempt(Settings::default(), &client);
