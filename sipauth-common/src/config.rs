@@ -27,7 +27,7 @@ pub mod flags {
 }
 
 /// Lanes of punted packets, each with a punt port per protected port and a budget of its own.
-pub const LANES: usize = 3;
+pub const LANES: usize = 4;
 
 /// A lane: index into [`PortRole::punt`], [`Config::lane_rate`] and the `LANES` map.
 #[repr(usize)]
@@ -35,21 +35,25 @@ pub const LANES: usize = 3;
 pub enum Lane {
     /// Sources that authenticated lately.
     Trusted = 0,
-    /// Sources that may authenticate, and have not yet.
-    Untrusted = 1,
+    /// Addresses that a gateway is listed with, or that the softswitch calls, but no authenticated flow. Apart from strangers, who
+    /// can be as many as they like; apart from flows, since an address is easy to forge.
+    Known = 1,
+    /// Strangers that may authenticate, and have not yet.
+    Untrusted = 2,
     /// Sources that are refused, with an answer (`reply_unauthorized`, `tcp_reset`).
-    Denied = 2,
+    Denied = 3,
 }
 
 impl Lane {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; LANES] = [Self::Trusted, Self::Untrusted, Self::Denied];
+    pub const ALL: [Self; LANES] = [Self::Trusted, Self::Known, Self::Untrusted, Self::Denied];
 
     /// Name in logs and output.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Trusted => "trusted",
+            Self::Known => "known",
             Self::Untrusted => "untrusted",
             Self::Denied => "denied",
         }
@@ -85,7 +89,7 @@ pub struct Config {
     /// Always 0.
     pub reserved: u32,
 }
-const _: () = assert!(size_of::<Config>() == 80);
+const _: () = assert!(size_of::<Config>() == 88);
 
 impl Config {
     /// Whether the bit of [`flags`] is set.
@@ -122,7 +126,7 @@ pub struct PortRole {
     /// [`port`].
     pub flags: u8,
     /// Always 0.
-    pub reserved: [u8; 3],
+    pub reserved: u8,
 }
 const _: () = assert!(size_of::<PortRole>() == 12);
 
@@ -140,8 +144,9 @@ impl PortRole {
     pub const fn punt_port(&self, lane: Lane) -> u16 {
         match lane {
             Lane::Trusted => self.punt[0],
-            Lane::Untrusted => self.punt[1],
-            Lane::Denied => self.punt[2],
+            Lane::Known => self.punt[1],
+            Lane::Untrusted => self.punt[2],
+            Lane::Denied => self.punt[3],
         }
     }
 

@@ -162,7 +162,11 @@ fn known<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, policy: &Pol
         return Decision::new(Reason::Banned, gateway); // 4
     }
     if policy.has(modes::PASSWORD) {
-        return password(packet, maps, config, gateway, class, policy.has(modes::PEER)); // 6
+        let known = Known {
+            listed: true,
+            peer: policy.has(modes::PEER),
+        };
+        return password(packet, maps, config, gateway, class, known); // 6
     }
     if policy.has(modes::PEER) {
         return peer(packet, maps, config, gateway, class); // 7
@@ -205,7 +209,11 @@ fn unknown<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> Decisio
         return Decision::new(Reason::DefaultAllow, 0);
     }
     if config.default_policy == DefaultPolicy::Challenge as u32 {
-        return password(packet, maps, config, 0, class, false); // 6
+        let known = Known {
+            listed: false,
+            peer: false,
+        };
+        return password(packet, maps, config, 0, class, known); // 6
     }
     if let Some(flow) = softswitch_connection(packet, maps, config) {
         return flow;
@@ -216,9 +224,18 @@ fn unknown<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> Decisio
     unauthorized(packet, maps, config, 0, Reason::UnknownSource) // 8
 }
 
+/// What the policy of a source says besides its mode.
+#[derive(Clone, Copy)]
+struct Known {
+    /// A gateway has the address.
+    listed: bool,
+    /// One of its gateways is in mode `peer`.
+    peer: bool,
+}
+
 /// Mode `password`, and the default policy `challenge`.
 #[inline(always)]
-fn password<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: u32, class: Option<Class>, may_be_peer: bool) -> Decision {
+fn password<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: u32, class: Option<Class>, known: Known) -> Decision {
     let flow = live_flow(packet, maps, config);
     let owner = match flow {
         Some(flow) if flow.gateway != 0 => flow.gateway,
@@ -237,7 +254,7 @@ fn password<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: 
             };
         }
         Some(_) => {
-            if flow.is_none() && (may_be_peer || learned_peer(packet, maps, config)) {
+            if flow.is_none() && (known.peer || learned_peer(packet, maps, config)) {
                 return Decision::new(Reason::Peer, gateway);
             }
             flow.is_some()
@@ -249,7 +266,14 @@ fn password<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: 
     match class {
         Some(Class::Response | Class::KeepAlive) => Decision::new(Reason::NoFlow, gateway),
         _ => {
-            let lane = if flow.is_some() { Lane::Trusted } else { Lane::Untrusted };
+            let lane = if flow.is_some() {
+                Lane::Trusted
+            } else if known.listed || class.is_some() && learned_peer(packet, maps, config) {
+                // Not TCP: the segments of a connection must keep their lane, whomever the softswitch calls meanwhile.
+                Lane::Known
+            } else {
+                Lane::Untrusted
+            };
             punt(
                 maps,
                 config,
@@ -275,7 +299,7 @@ fn peer<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: u32,
             Decision {
                 reason: Reason::PeerRequest,
                 gateway,
-                lane: Lane::Untrusted,
+                lane: Lane::Known,
             },
         ),
         None => match softswitch_connection(packet, maps, config) {
@@ -286,7 +310,7 @@ fn peer<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: u32,
                 Decision {
                     reason: Reason::PeerRequest,
                     gateway,
-                    lane: Lane::Untrusted,
+                    lane: Lane::Known,
                 },
             ),
         },

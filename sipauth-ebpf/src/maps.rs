@@ -96,7 +96,7 @@ impl Lookup for Maps {
                 punt: [0; LANE_COUNT],
                 protected: 0,
                 flags: 0,
-                reserved: [0; 3],
+                reserved: 0,
             },
         }
     }

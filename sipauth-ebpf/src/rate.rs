@@ -18,8 +18,9 @@ pub(crate) fn refuse(source: &Address, lane: Lane, maps: &Maps) -> Option<Reason
     let config = maps.config()?;
     let (source_rate, lane_rate) = match lane {
         Lane::Trusted => (config.source_rate[0], config.lane_rate[0]),
-        Lane::Untrusted => (config.source_rate[1], config.lane_rate[1]),
-        Lane::Denied => (config.source_rate[2], config.lane_rate[2]),
+        Lane::Known => (config.source_rate[1], config.lane_rate[1]),
+        Lane::Untrusted => (config.source_rate[2], config.lane_rate[2]),
+        Lane::Denied => (config.source_rate[3], config.lane_rate[3]),
     };
     let now = maps.now();
     let key = RateKey::new(source, lane);

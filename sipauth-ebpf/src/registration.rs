@@ -35,19 +35,22 @@ pub(crate) fn look(ctx: &TcContext, to: &Address, transport: usize, len: usize) 
     let Some(mut entry) = EVENTS.reserve_untyped::<Registered>(0) else {
         return;
     };
-    let mut len = if len < ANSWER_BYTES { len } else { ANSWER_BYTES };
+    // The last byte's offset, so that the length below is seen to be 1 at least: the helper refuses 0, and kernel 6.1 forgets
+    // that a register is not 0.
+    let mut last = len.saturating_sub(1);
     // SAFETY: masks a register. In assembly, so that the compiler cannot prove it needless: the verifier needs the bound.
-    unsafe { asm!("{len} &= 2047", len = inout(reg) len, options(nomem, nostack)) };
-    if len > ANSWER_BYTES {
-        len = ANSWER_BYTES;
+    unsafe { asm!("{last} &= 0xffff", last = inout(reg) last, options(nomem, nostack)) };
+    if last >= ANSWER_BYTES {
+        last = ANSWER_BYTES - 1;
     }
+    let len = last + 1;
     let shown = entry.as_mut_ptr();
     // SAFETY: `shown` is the reserved entry; every field is written before it is submitted, but for the bytes after `len`, which
     // the agent does not look at. They were in this ring before.
     unsafe {
         (&raw mut (*shown).flow).write(key);
         let answer = (&raw mut (*shown).answer).cast();
-        let copied = len > 0 && bpf_skb_load_bytes(ctx.as_ptr().cast(), transport as u32 + 8, answer, len as u32) == 0;
+        let copied = bpf_skb_load_bytes(ctx.as_ptr().cast(), transport as u32 + 8, answer, len as u32) == 0;
         (&raw mut (*shown).len).write(if copied { len as u32 } else { 0 });
     }
     entry.submit(0);

@@ -5,6 +5,7 @@
 
 mod answers;
 mod bans;
+mod change;
 mod directory;
 mod events;
 mod fill;
@@ -52,7 +53,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let keys = store.nonce_keys(unix_now()).await?;
 
     let mut programs = datapath::load(Some(&pins))?;
-    fill::sources(&programs.maps, snapshot.tables())?;
+    fill::sources(&programs.maps, &snapshot.tables())?;
     fill::ports(&programs.maps, &settings)?;
     fill::flows(&programs.maps, &snapshot)?;
     bans::fill(&programs.maps, &store.bans().await?)?;

@@ -3,12 +3,15 @@
 //! Names of commands, options and output fields are a contract; the tests here hold it. Output goes to stdout, talk to
 //! stderr. Exit code 0: done (an explanation is an answer whatever its verdict); 1: the answer is no; 2: could not run.
 
+mod apply;
 mod ban;
+mod check;
 mod detach;
 mod events;
 mod explain;
 mod flow;
 mod gateway;
+mod import;
 mod output;
 mod run;
 mod stats;
@@ -19,12 +22,15 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 pub use self::{
+    apply::{ApplyArgs, ExportArgs},
     ban::{BanArgs, BanCommand, How},
+    check::{CheckArgs, ConfigCommand},
     detach::DetachArgs,
     events::EventsArgs,
     explain::ExplainArgs,
     flow::FlowCommand,
     gateway::{AddArgs, GatewayCommand},
+    import::ImportArgs,
     run::RunArgs,
 };
 use crate::{
@@ -49,9 +55,20 @@ pub struct Cli {
 pub enum Command {
     /// Protect interfaces: load the program, answer challenges, serve this command line
     Run(Box<RunArgs>),
-    /// Add, list, show and remove gateways
+    /// Say whether a configuration file is right
+    Check(CheckArgs),
+    /// Print a configuration file with every key and its default
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Add, change, list, show and remove gateways
     #[command(subcommand)]
     Gateway(GatewayCommand),
+    /// Bring the gateways to a list in a file: show the difference, then apply it, all or nothing
+    Apply(ApplyArgs),
+    /// Print all gateways as `apply` reads them, with their credentials
+    Export(ExportArgs),
+    /// Take gateways from a CSV file of another product, as `apply` does
+    Import(ImportArgs),
     /// Ban addresses, lift and list bans
     #[command(subcommand)]
     Ban(BanCommand),
@@ -78,6 +95,11 @@ pub struct OutputArgs {
     pub json: bool,
 }
 
+/// Several things are wrong, a line each: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Many(pub String);
+
 /// The answer is no: exit code 1.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -96,7 +118,12 @@ impl Cli {
         let socket = self.socket();
         match self.command {
             Command::Run(args) => run::run(*args, self.socket),
+            Command::Check(args) => check::execute(args),
+            Command::Config(command) => check::print(&command),
             Command::Gateway(command) => gateway::execute(command, &socket),
+            Command::Apply(args) => apply::execute(&args, &socket),
+            Command::Export(args) => apply::export(&args, &socket),
+            Command::Import(args) => import::execute(&args, &socket),
             Command::Ban(command) => ban::execute(command, &socket),
             Command::Flow(command) => flow::execute(&command, &socket),
             Command::Explain(args) => explain::execute(&args, &socket),
@@ -118,6 +145,10 @@ pub fn main() -> ExitCode {
     match cli.execute() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Many>() => {
+            error.to_string().lines().for_each(complain);
+            ExitCode::from(2)
+        }
         Err(error) => {
             complain(&chain(&error));
             if error.is::<No>() { ExitCode::from(1) } else { ExitCode::from(2) }

@@ -14,7 +14,11 @@ use sipauth_common::{
     policy::{FLAG_MORE_PORTS, Policy, PortKey},
 };
 
-pub use self::{diff::Step, directory::Snapshot, overlap::weakened};
+pub use self::{
+    diff::Step,
+    directory::{Edit, MapChange, Snapshot},
+    overlap::weakened,
+};
 use crate::gateway::{Gateway, Mode};
 
 /// What the maps of sources are to hold.
@@ -54,15 +58,20 @@ impl Tables {
                 places.entry(place(net)).or_default().push((*id, gateway));
             }
         }
-        for ((network, prefix), sharers) in places {
-            let policy = tables.union(network, prefix, &sharers);
-            if prefix == HOST {
-                tables.hosts.insert(network, policy);
-            } else {
-                tables.nets.insert((network, prefix), policy);
-            }
+        for (place, sharers) in places {
+            tables.enter(place, &sharers);
         }
         tables
+    }
+
+    /// Enters the union of the gateways that share a place.
+    fn enter(&mut self, (network, prefix): Place, sharers: &[(u32, &Gateway)]) {
+        let policy = self.union(network, prefix, sharers);
+        if prefix == HOST {
+            self.hosts.insert(network, policy);
+        } else {
+            self.nets.insert((network, prefix), policy);
+        }
     }
 
     /// The policy of a place, with its further ports put into the table of ports.

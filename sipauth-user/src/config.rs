@@ -24,6 +24,10 @@ pub const DEFAULT_SOCKET: &str = "/run/sipauth/sipauth.sock";
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/sipauth";
 /// Where the store is.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/sipauth";
+/// Where `run` and `check` look for settings unless told otherwise.
+pub const DEFAULT_FILE: &str = "/etc/sipauth/sipauth.toml";
+/// The file with every key, its meaning and default.
+pub const DEFAULT_TEXT: &str = include_str!("config/default.toml");
 /// First punt port.
 pub const DEFAULT_PUNT_PORT: u16 = 61_060;
 /// Most protected ports.

@@ -14,8 +14,8 @@ pub use self::{
     client::{Client, ClientError},
     messages::{BanRule, ExplainRequest, Refusal, Request, Response, Transport, parse_message},
     reports::{
-        BanInfo, Counted, EventRecord, Explanation, FlowInfo, GatewayCounts, GatewayInfo, GatewayReport, InterfaceStatus, ReasonCount,
-        StatsReport, StatusReport,
+        ApplyReport, BanInfo, ChangedGateway, Counted, EventRecord, Explanation, FlowInfo, GatewayCounts, GatewayInfo, GatewayReport,
+        InterfaceStatus, ReasonCount, StatsReport, StatusReport,
     },
     server::{Caller, Handler, Reply, bind, serve},
 };

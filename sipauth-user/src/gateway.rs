@@ -3,6 +3,7 @@
 //! [`RawGateway::validate`] is the only way from one to the other; the command line, the control socket and the store all take it.
 
 mod error;
+mod set;
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -11,9 +12,15 @@ use serde::{Deserialize, Serialize};
 use sipauth_common::policy::modes;
 use zeroize::Zeroize;
 
-use crate::{auth::DigestRules, config::RawDigest};
+use crate::{
+    auth::{DigestRules, Ha1},
+    config::RawDigest,
+};
 
-pub use self::error::{GatewayError, Warning};
+pub use self::{
+    error::{GatewayError, Warning},
+    set::SetGateway,
+};
 
 /// Longest name.
 pub const MAX_NAME: usize = 64;
@@ -112,7 +119,7 @@ impl FromStr for Mode {
 }
 
 /// A gateway as it was written: nothing checked but the types.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawGateway {
     /// See [`Gateway::name`].
@@ -134,6 +141,9 @@ pub struct RawGateway {
     /// The password in plain text. Only ever turned into credentials.
     #[serde(default)]
     pub password: Option<Secret>,
+    /// Instead of a password: see [`Gateway::credentials`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Secret>,
     /// See [`Gateway::digest`].
     #[serde(default, skip_serializing_if = "RawDigest::is_empty")]
     pub digest: RawDigest,
@@ -163,6 +173,24 @@ pub struct Gateway {
     pub digest: RawDigest,
     /// Higher wins where gateways share an address.
     pub priority: i32,
+}
+
+impl From<&Gateway> for RawGateway {
+    /// The form that gives this gateway again, with its credentials.
+    fn from(gateway: &Gateway) -> Self {
+        Self {
+            name: gateway.name.clone(),
+            mode: gateway.mode,
+            addresses: gateway.addresses_text().collect(),
+            ports: gateway.ports.clone(),
+            username: gateway.username.clone(),
+            realm: gateway.realm.clone(),
+            password: None,
+            credentials: gateway.credentials.clone(),
+            digest: gateway.digest.clone(),
+            priority: gateway.priority,
+        }
+    }
 }
 
 impl Gateway {
@@ -211,11 +239,17 @@ pub fn address_text(net: &IpNet) -> String {
 
 impl RawGateway {
     /// Checks everything that can be checked without the other gateways. `default_realm` stands in where no realm is given;
-    /// `credentials` makes the stored form of (username, realm, password).
+    /// `present` is the gateway that this one takes the place of, whose credentials stay where username and realm do and no password
+    /// is given; `derive` makes the stored form of (username, realm, password).
     ///
     /// # Errors
     /// The first rule that is broken.
-    pub fn validate(self, default_realm: &str, credentials: impl FnOnce(&str, &str, &Secret) -> Secret) -> Result<Gateway, GatewayError> {
+    pub fn validate(
+        self,
+        default_realm: &str,
+        present: Option<&Gateway>,
+        derive: impl FnOnce(&str, &str, &Secret) -> Secret,
+    ) -> Result<Gateway, GatewayError> {
         let gateway = check_name(&self.name)?;
         let addresses = parse_addresses(&gateway, &self.addresses)?;
         let mut ports = self.ports;
@@ -229,7 +263,7 @@ impl RawGateway {
             let unused = [
                 (self.username.is_some(), "a username"),
                 (self.realm.is_some(), "a realm"),
-                (self.password.is_some(), "a password"),
+                (self.password.is_some() || self.credentials.is_some(), "a password"),
                 (!self.digest.is_empty(), "digest settings"),
             ];
             if let Some((_, what)) = unused.into_iter().find(|(given, _)| *given) {
@@ -262,44 +296,45 @@ impl RawGateway {
                 return Err(GatewayError::NeedsUsername { gateway });
             };
             let realm = self.realm.unwrap_or_else(|| default_realm.to_owned());
-            let Some(password) = self.password.filter(|password| !password.expose().is_empty()) else {
-                return Err(GatewayError::NeedsPassword { gateway });
-            };
-            if password.expose().len() > 1024 || password.expose().chars().any(char::is_control) {
-                return Err(GatewayError::Password { gateway });
-            }
             check_account(&gateway, &username, &realm)?;
+            let kept = present.filter(|old| old.username.as_ref() == Some(&username) && old.realm.as_ref() == Some(&realm));
+            let secret = match (self.password, self.credentials, kept) {
+                (Some(_), Some(_), _) => return Err(GatewayError::TwoSecrets { gateway }),
+                (Some(password), None, _) => {
+                    let text = password.expose();
+                    if text.is_empty() {
+                        return Err(GatewayError::NeedsPassword { gateway });
+                    }
+                    if text.len() > 1024 || text.chars().any(char::is_control) {
+                        return Err(GatewayError::Password { gateway });
+                    }
+                    derive(&username, &realm, &password)
+                }
+                (None, Some(credentials), _) if Ha1::from_text(credentials.expose()).is_err() => {
+                    return Err(GatewayError::Credentials { gateway });
+                }
+                (None, Some(credentials), _) => credentials,
+                (
+                    None,
+                    None,
+                    Some(Gateway {
+                        credentials: Some(credentials),
+                        ..
+                    }),
+                ) => credentials.clone(),
+                (None, None, _) => return Err(GatewayError::NeedsPassword { gateway }),
+            };
             self.digest.rules(&DigestRules::default()).map_err(|source| GatewayError::Digest {
                 gateway: gateway.clone(),
                 source,
             })?;
             made.digest = self.digest;
-            made.credentials = Some(credentials(&username, &realm, &password));
+            made.credentials = Some(secret);
             made.username = Some(username);
             made.realm = Some(realm);
         }
         Ok(made)
     }
-}
-
-/// Refuses a gateway whose name or username another one has.
-///
-/// # Errors
-/// Names the other gateway.
-pub fn check_unique<'a>(new: &Gateway, others: impl IntoIterator<Item = &'a Gateway>) -> Result<(), GatewayError> {
-    for other in others {
-        if other.name == new.name {
-            return Err(GatewayError::Exists { gateway: new.name.clone() });
-        }
-        if let (Some(username), true) = (&new.username, other.username == new.username) {
-            return Err(GatewayError::UsernameTaken {
-                gateway: new.name.clone(),
-                username: username.clone(),
-                other: other.name.clone(),
-            });
-        }
-    }
-    Ok(())
 }
 
 fn check_name(name: &str) -> Result<String, GatewayError> {

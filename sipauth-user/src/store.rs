@@ -9,6 +9,7 @@ mod rows;
 mod schema;
 
 use std::{
+    collections::HashSet,
     fs::{DirBuilder, OpenOptions, Permissions},
     io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
@@ -179,23 +180,66 @@ impl Change {
     /// # Errors
     /// As for [`Change::add`]; drop the change then.
     pub async fn add_many(&mut self, gateways: &[Gateway]) -> Result<Vec<u32>, StoreError> {
-        let mut free = rows::free_ids(&mut self.transaction)
+        self.add_many_beside(gateways, &[]).await
+    }
+
+    /// As [`Change::add_many`], and gives none of the `other` ids, though they be free.
+    ///
+    /// # Errors
+    /// As for [`Change::add`]; drop the change then.
+    pub async fn add_many_beside(&mut self, gateways: &[Gateway], other: &[u32]) -> Result<Vec<u32>, StoreError> {
+        let other: HashSet<u32> = other.iter().copied().collect();
+        let free = rows::free_ids(&mut self.transaction)
             .await
             .map_err(|source| classify(&self.path, source))?;
-        let mut ids = Vec::with_capacity(gateways.len());
+        let mut free = free.filter(|id| !other.contains(id));
+        let mut rows = Vec::with_capacity(gateways.len());
         for gateway in gateways {
             let id = free.next().ok_or(StoreError::Full { max: rows::MAX_ID })?;
-            rows::insert(&mut self.transaction, id, gateway)
-                .await
-                .map_err(|source| match source.as_database_error() {
-                    Some(error) if error.is_unique_violation() => StoreError::Taken {
-                        gateway: gateway.name.clone(),
-                    },
-                    _ => classify(&self.path, source),
-                })?;
-            ids.push(id);
+            rows.push((id, gateway));
         }
-        Ok(ids)
+        self.insert(&rows).await?;
+        Ok(rows.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// Puts another gateway in the place of one with this id.
+    ///
+    /// # Errors
+    /// As for [`Change::add`]; drop the change then.
+    pub async fn replace(&mut self, id: u32, gateway: &Gateway) -> Result<(), StoreError> {
+        self.delete_ids(std::iter::once(id)).await?;
+        self.insert(&[(id, gateway)]).await
+    }
+
+    /// As [`Change::replace`] for several. A name or username may go from one of them to another.
+    ///
+    /// # Errors
+    /// As for [`Change::add`]; drop the change then.
+    pub async fn replace_many(&mut self, gateways: &[(u32, Gateway)]) -> Result<(), StoreError> {
+        self.delete_ids(gateways.iter().map(|(id, _)| *id)).await?;
+        let rows: Vec<_> = gateways.iter().map(|(id, gateway)| (*id, gateway)).collect();
+        self.insert(&rows).await
+    }
+
+    async fn delete_ids(&mut self, ids: impl Iterator<Item = u32>) -> Result<(), StoreError> {
+        for id in ids {
+            rows::delete_id(&mut self.transaction, id)
+                .await
+                .map_err(|source| classify(&self.path, source))?;
+        }
+        Ok(())
+    }
+
+    async fn insert(&mut self, gateways: &[(u32, &Gateway)]) -> Result<(), StoreError> {
+        rows::insert(&mut self.transaction, gateways)
+            .await
+            .map_err(|source| match source.as_database_error() {
+                Some(error) if error.is_unique_violation() => StoreError::Taken {
+                    // Of several it does not say which; the agent has looked before.
+                    gateway: gateways.first().map(|(_, gateway)| gateway.name.clone()).unwrap_or_default(),
+                },
+                _ => classify(&self.path, source),
+            })
     }
 
     /// Removes a gateway; answers its id, which is free from now on.

@@ -314,6 +314,23 @@ impl<'a> Agent<'a> {
         String::from_utf8_lossy(&bytes[from..]).into_owned()
     }
 
+    /// Its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// The most memory that it ever had resident, in KiB.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn peak_memory(&self) -> anyhow::Result<u64> {
+        let pid = self.child.as_ref().context("the agent does not run")?.id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+    }
+
     /// Where its pins are.
     #[must_use]
     pub fn bpffs(&self) -> &Path {
@@ -348,8 +365,17 @@ impl Drop for Agent<'_> {
             let _ = child.kill();
             let _ = child.wait();
         }
-        // Removing the pins detaches: nothing else holds the links.
-        let _ = std::fs::remove_dir_all(&self.bpffs);
+        // Removing the pins detaches, since nothing else holds the links; the kernel does it a moment later, and the next agent must not
+        // find the interface occupied.
+        if std::fs::remove_dir_all(&self.bpffs).is_ok() {
+            let deadline = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < deadline
+                && let Ok(shown) = self.lab.run(Host::Softswitch, &["ip", "link", "show", "dev", "eth0"])
+                && shown.contains("prog/xdp")
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
     }
 }
 

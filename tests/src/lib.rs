@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod cleanup;
+pub mod flood;
 pub mod frame;
 pub mod lab;
 pub mod model;

@@ -1,4 +1,5 @@
-//! SIPp as softswitch ([`Uas`]) and as gateways ([`Call`]). Every run is bounded: a number of calls, few retransmissions, a deadline.
+//! SIPp as softswitch ([`Uas`]) and as gateways ([`Call`]), and the other programs that are known to work with sipauth. Every run is
+//! bounded: a number of calls, few retransmissions, a deadline.
 
 use std::fs::File;
 use std::net::IpAddr;
@@ -11,8 +12,18 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::lab::{Host, Lab};
 
+mod baresip;
 mod call;
+mod kamailio;
+mod linphone;
+mod program;
+mod sipsak;
+pub use baresip::Baresip;
 pub use call::{Call, Calls, Outcome};
+pub use kamailio::{Controller, Switch};
+pub use linphone::Linphone;
+pub use program::{Account, Softphone};
+pub use sipsak::Sipsak;
 
 /// Directory of the SIPp scenarios.
 pub const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
@@ -111,7 +122,7 @@ impl Drop for Sipp {
 
 /// An answering SIPp.
 #[derive(Debug)]
-pub struct Uas(#[expect(dead_code, reason = "kept alive")] Sipp);
+pub struct Uas(Sipp);
 
 impl Uas {
     /// The softswitch on port 5060 of one transport and family.
@@ -136,6 +147,28 @@ impl Uas {
     /// As [`Uas::softswitch`].
     pub fn hangs_up(lab: &Lab, host: Host, via: Via, hold: Duration) -> anyhow::Result<Self> {
         Self::start(lab, host, via, "uas_hangs_up.xml", SIP_PORT, hold)
+    }
+
+    /// The softswitch on another port: behind a proxy that has its own.
+    ///
+    /// # Errors
+    /// As [`Uas::softswitch`].
+    pub fn softswitch_at(lab: &Lab, port: u16) -> anyhow::Result<Self> {
+        Self::start(lab, Host::Softswitch, Via::Udp4, "uas.xml", port, Duration::ZERO)
+    }
+
+    /// A softswitch that challenges each call itself, and takes any answer for right.
+    ///
+    /// # Errors
+    /// As [`Uas::softswitch`].
+    pub fn challenges(lab: &Lab) -> anyhow::Result<Self> {
+        Self::start(lab, Host::Softswitch, Via::Udp4, "uas_challenges.xml", SIP_PORT, Duration::ZERO)
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.0.child.id()
     }
 
     /// Leaves it up: for a lab that is kept.

@@ -1,6 +1,8 @@
 //! Calls between real SIP peers in the lab of namespaces, without and with sipauth in front of the softswitch.
 //! One lab serves all tests, one at a time; `cargo xtask test` passes `--test-threads=1` besides.
 
+#[path = "lab/apply.rs"]
+mod apply;
 #[path = "lab/bans.rs"]
 mod bans;
 #[path = "lab/bare.rs"]
@@ -9,6 +11,10 @@ mod bare;
 mod changes;
 #[path = "lab/digest.rs"]
 mod digest;
+#[path = "lab/flood.rs"]
+mod flood;
+#[path = "lab/interop.rs"]
+mod interop;
 #[path = "lab/lifecycle.rs"]
 mod lifecycle;
 #[path = "lab/modes.rs"]

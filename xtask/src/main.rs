@@ -1,9 +1,11 @@
-//! The project's tasks. A developer and CI run the same commands: `cargo xtask setup | build | demo | fuzz | lint | test | test-vm`.
+//! The project's tasks. A developer and CI run the same commands: `cargo xtask setup | build | demo | fuzz | lint | test | test-vm |
+//! bench`.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod demo;
 mod fuzz;
@@ -35,6 +37,11 @@ enum Task {
         #[arg(long)]
         release: bool,
     },
+    /// Measure (needs root)
+    Bench {
+        #[command(subcommand)]
+        what: bench::What,
+    },
     /// Show calls in every mode in a lab of network namespaces (needs root)
     Demo {
         /// Leave the lab up, and print commands to try
@@ -55,6 +62,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Setup => setup::run(),
         Task::Build { release } => build::run(release),
+        Task::Bench { what } => setup::ensure(setup::Purpose::Peers).and_then(|()| bench::run(&what)),
         Task::Demo { keep } => setup::ensure(setup::Purpose::Lab).and_then(|()| demo::run(keep)),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Lint => lint::run(),

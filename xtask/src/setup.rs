@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: finds what is missing to build, run and test sipauth, and installs it. Every other task calls
 //! [`ensure`], so a look round that finds nothing missing must take no time and say nothing.
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -23,6 +24,8 @@ pub(crate) enum Purpose {
     Lint,
     /// Run agent and SIP peers in network namespaces.
     Lab,
+    /// Run the other SIP programs there as well, which bring many libraries along.
+    Peers,
     /// Boot another kernel in a virtual machine.
     Vm,
 }
@@ -54,6 +57,15 @@ const TOOLS: &[Tool] = &[
         Purpose::Lab,
         "SIPp, the softswitch and the gateways of the lab",
     ),
+    tool(
+        "kamailio",
+        "kamailio",
+        Purpose::Peers,
+        "softswitch and border controller of the lab, and what calls are measured against",
+    ),
+    tool("baresip", "baresip-core", Purpose::Peers, "a softphone of the lab"),
+    tool("linphonec", "linphone-cli", Purpose::Peers, "another softphone of the lab"),
+    tool("sipsak", "sipsak", Purpose::Peers, "single requests in the lab"),
     tool("nft", "nftables", Purpose::Lab, "the NAT of the lab"),
     tool("tcpdump", "tcpdump", Purpose::Lab, "captures of lab traffic"),
     tool("bpftool", "bpftool", Purpose::Lab, "shows programs and maps"),
@@ -63,6 +75,10 @@ const TOOLS: &[Tool] = &[
     tool("strip", "binutils", Purpose::Vm, "makes test binaries small enough to boot"),
     tool("xz", "xz-utils", Purpose::Vm, "unpacks kernel modules"),
 ];
+
+/// Packages that start a service when they are installed, and at every boot, of which only the program is wanted.
+/// On a system without systemd, Debian's script starts Kamailio only where /etc/default says so.
+const SERVICES: &[(&str, &str)] = &[("kamailio", "kamailio.service")];
 
 /// `cargo xtask setup`: everything, and a line when nothing was missing.
 pub(crate) fn run() -> Result<()> {
@@ -83,6 +99,9 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
         for tool in &missing {
             note(&format!("  {:<20} {} (package {})", tool.program, tool.why, tool.package));
         }
+        for (_, unit) in SERVICES.iter().filter(|(package, _)| packages.contains(package) && is_root()) {
+            mask(unit, Path::new("/etc/systemd/system"))?;
+        }
         apt::install(&packages)?;
     }
     compiler::ensure()?;
@@ -93,6 +112,18 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
         ensure_bpffs()?;
     }
     Ok(())
+}
+
+/// Keeps a service from being started, now and later: it would take the SIP port of this machine. What the operator has put there stays.
+fn mask(unit: &str, units: &Path) -> Result<()> {
+    let file = units.join(unit);
+    if !units.is_dir() || file.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    note(&format!(
+        "Masking {unit}, which would take port 5060 (to undo: systemctl unmask {unit})"
+    ));
+    symlink("/dev/null", &file).with_context(|| format!("cannot mask {unit} by {}", file.display()))
 }
 
 /// Refreshes the distribution's package lists.
@@ -114,4 +145,30 @@ fn ensure_bpffs() -> Result<()> {
     note("Mounting bpffs at /sys/fs/bpf: pinned maps live there");
     mount(Some("bpf"), path, Some("bpf"), MsFlags::empty(), None::<&str>)
         .context("cannot mount bpffs at /sys/fs/bpf; a container must be privileged for this")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_service_is_masked_unless_the_operator_has_a_unit_of_that_name() -> Result<()> {
+        let units = std::env::temp_dir().join(format!("sipauth-xtask-units-{}", std::process::id()));
+        mask("a.service", &units)?;
+        assert!(!units.exists(), "no systemd, no mask");
+        fs::create_dir_all(&units)?;
+        fs::write(units.join("own.service"), "[Unit]")?;
+        mask("a.service", &units)?;
+        mask("own.service", &units)?;
+        let (masked, own) = (
+            fs::read_link(units.join("a.service")),
+            fs::read_to_string(units.join("own.service")),
+        );
+        fs::remove_dir_all(&units)?;
+        assert_eq!(masked?, Path::new("/dev/null"));
+        assert_eq!(own?, "[Unit]");
+        Ok(())
+    }
 }

@@ -59,8 +59,12 @@ impl Ring {
             .unwrap_or_default()
     }
 
-    fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Lab)
+    fn purpose(self) -> Purpose {
+        match self {
+            Self::Kernel => Purpose::Lab,
+            Self::Lab => Purpose::Peers,
+            Self::Host | Self::Object | Self::Vm => Purpose::Build,
+        }
     }
 
     /// Every call names the whole workspace: the features, and so the compiled crates, are the same for all rings.
@@ -86,10 +90,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     } else {
         options.rings.as_slice()
     };
-    let purpose = rings
-        .iter()
-        .map(|ring| if ring.needs_root() { Purpose::Lab } else { Purpose::Build })
-        .max();
+    let purpose = rings.iter().map(|ring| ring.purpose()).max();
     setup::ensure_unprivileged(purpose.unwrap_or(Purpose::Build))?;
 
     heading("build");
@@ -125,7 +126,7 @@ fn run_ring(ring: Ring, no_skip: bool) -> Result<Counts> {
     if ring == Ring::Vm {
         return vm::boot_and_test(&vm::Options::default());
     }
-    if ring.needs_root() && !is_root() {
+    if ring.purpose() >= Purpose::Lab && !is_root() {
         println!("SKIP {}: needs root", ring.name());
         return Ok(Counts {
             skipped: 1,

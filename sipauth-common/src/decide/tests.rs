@@ -6,8 +6,10 @@ const SOURCE: Address = Address([1, 2, 3, 4]);
 
 /// One source in one mode, with a live flow of one protocol.
 struct Maps {
+    /// 0: nobody's address, and strangers are challenged.
     modes: u8,
     flow_of: u8,
+    peer: bool,
 }
 
 impl Lookup for Maps {
@@ -19,7 +21,7 @@ impl Lookup for Maps {
             heartbeat_limit_ns: 1_000,
             peer_ttl_ns: 1_000,
             flow_idle_ns: 1_000,
-            default_policy: DefaultPolicy::Deny as u32,
+            default_policy: DefaultPolicy::Challenge as u32,
             flags: 0,
             source_rate: [0; crate::config::LANES],
             lane_rate: [0; crate::config::LANES],
@@ -34,7 +36,7 @@ impl Lookup for Maps {
         }
     }
     fn host(&self, _: &Address) -> Option<Policy> {
-        Some(Policy {
+        (self.modes != 0).then_some(Policy {
             gateway: 7,
             modes: self.modes,
             ..Policy::default()
@@ -55,7 +57,7 @@ impl Lookup for Maps {
         })
     }
     fn peer(&self, _: &Address) -> Option<u64> {
-        None
+        self.peer.then_some(1)
     }
     fn ban(&self, _: &Address) -> Option<Ban> {
         None
@@ -65,26 +67,31 @@ impl Lookup for Maps {
     }
 }
 
-fn segment(modes: u8, flow_of: u8, opens: bool) -> (Reason, Lane) {
+fn segment(modes: u8, flow_of: u8, peer: bool, opens: bool) -> (Reason, Lane) {
     let packet = PacketView {
         source: SOURCE,
         source_port: 5060,
         destination_port: 5060,
         content: Content::Tcp { opens },
     };
-    let decision = decide(&packet, &Maps { modes, flow_of });
+    let decision = decide(&packet, &Maps { modes, flow_of, peer });
     (decision.reason, decision.lane)
 }
 
 #[test]
 fn every_segment_of_a_punted_connection_has_one_lane_whatever_the_source_earns_over_udp() {
-    for (modes, reason) in [(modes::PASSWORD, Reason::Challenge), (modes::PEER, Reason::PeerRequest)] {
-        for flow_of in [0, UDP] {
-            for opens in [true, false] {
-                assert_eq!(segment(modes, flow_of, opens), (reason, Lane::Untrusted));
-            }
+    for (modes, reason, lane) in [
+        (modes::PASSWORD, Reason::Challenge, Lane::Known),
+        (modes::PEER, Reason::PeerRequest, Lane::Known),
+        (0, Reason::Challenge, Lane::Untrusted),
+    ] {
+        for (flow_of, peer, opens) in [0, UDP]
+            .into_iter()
+            .flat_map(|flow| [(false, true), (false, false), (true, true), (true, false)].map(|(peer, opens)| (flow, peer, opens)))
+        {
+            assert_eq!(segment(modes, flow_of, peer, opens), (reason, lane));
         }
         // What the softswitch opened is not the agent's.
-        assert_eq!(segment(modes, TCP, false).0, Reason::Flow);
+        assert_eq!(segment(modes, TCP, false, false).0, Reason::Flow);
     }
 }

@@ -26,6 +26,9 @@ impl Handler for Agent {
         tracing::debug!(uid = caller.uid, pid = caller.pid, "request");
         match request {
             Request::GatewayAdd { gateway } => self.add(gateway).await.into(),
+            Request::GatewaySet { name, fields } => self.set(&name, *fields).await.into(),
+            Request::Apply { gateways, prune, dry_run } => self.apply(gateways, prune, dry_run).await.into(),
+            Request::Export => self.export().into(),
             Request::GatewayRemove { name } => self.remove(&name).await.into(),
             Request::GatewayList => self.list().into(),
             Request::GatewayShow { name } => self.show(&name).into(),
@@ -53,6 +56,18 @@ impl Agent {
                 .sorted()
                 .into_iter()
                 .map(|(id, gateway)| GatewayInfo::new(id, gateway))
+                .collect(),
+        }
+    }
+
+    fn export(&self) -> Response {
+        Response::Exported {
+            gateways: self
+                .accounts()
+                .snapshot
+                .sorted()
+                .into_iter()
+                .map(|(_, gateway)| gateway.into())
                 .collect(),
         }
     }

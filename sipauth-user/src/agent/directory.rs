@@ -1,66 +1,86 @@
 //! What the digest side looks up, and the handler that a worker owns.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
+use rpds::HashTrieMapSync;
 use sipauth_common::{address::Address, config::DefaultPolicy, decide::Lookup as _, policy::modes};
 
 use super::{bans, events::Refused, state::Agent, unix_now};
 use crate::{
     auth::{Account, Action, Arrival, Authenticator, DigestRules, Directory, Ha1, NonceKeys, Source},
     compile::Snapshot,
+    config::Settings,
     control::Transport,
     datapath::{Maps, monotonic_ns},
     worker::Handler,
 };
 
-/// One state of all gateways, as the digest side needs it. Replaced as a whole.
+/// One state of all gateways, as the digest side needs it. A change shares with the state before what it does not touch.
 pub(super) struct Accounts {
     pub(super) snapshot: Snapshot,
-    by_username: HashMap<Vec<u8>, Account>,
+    by_username: HashTrieMapSync<Vec<u8>, Arc<Account>>,
     /// Of gateways that have digest settings of their own.
-    rules: HashMap<u32, Arc<DigestRules>>,
+    rules: HashTrieMapSync<u32, Arc<DigestRules>>,
     /// What unknown sources get.
     pub(super) default_policy: DefaultPolicy,
 }
 
 impl Accounts {
-    /// `general` is what gateways without digest settings have.
-    pub(super) fn new(snapshot: Snapshot, default_policy: DefaultPolicy, general: &DigestRules) -> Self {
-        let (mut by_username, mut rules) = (HashMap::new(), HashMap::new());
-        for (id, gateway) in snapshot.iter() {
-            let (Some(username), Some(realm), Some(secret)) = (&gateway.username, &gateway.realm, &gateway.credentials) else {
-                continue;
-            };
-            let own = match gateway.digest.rules(general) {
-                Ok(_) if gateway.digest.is_empty() => None,
-                Ok(own) => Some(Arc::new(own)),
-                Err(error) => {
-                    tracing::error!(gateway = gateway.name, %error, "this gateway cannot call");
-                    continue;
-                }
-            };
-            if let Some(own) = &own {
-                rules.insert(id, Arc::clone(own));
-            }
-            match Ha1::from_text(secret.expose()) {
-                Ok(ha1) => {
-                    let account = Account {
-                        gateway: id,
-                        realm: realm.clone(),
-                        ha1,
-                        addresses: gateway.addresses.clone(),
-                        rules: own,
-                    };
-                    by_username.insert(username.clone().into_bytes(), account);
-                }
-                Err(error) => tracing::error!(gateway = gateway.name, %error, "this gateway cannot call"),
-            }
-        }
-        Self {
+    /// Of a whole snapshot, under these settings.
+    pub(super) fn new(snapshot: Snapshot, settings: &Settings) -> Self {
+        let ids: Vec<u32> = snapshot.iter().map(|(id, _)| id).collect();
+        let empty = Self {
+            snapshot: Snapshot::default(),
+            by_username: HashTrieMapSync::default(),
+            rules: HashTrieMapSync::default(),
+            default_policy: DefaultPolicy::Deny,
+        };
+        empty.edited(snapshot, &ids, settings)
+    }
+
+    /// The state after these gateways came, went or changed.
+    pub(super) fn edited(&self, snapshot: Snapshot, touched: &[u32], settings: &Settings) -> Self {
+        let mut new = Self {
+            default_policy: settings.policy_in_force(snapshot.anywhere()),
             snapshot,
-            by_username,
-            rules,
-            default_policy,
+            by_username: self.by_username.clone(),
+            rules: self.rules.clone(),
+        };
+        for id in touched {
+            if let Some(username) = self.snapshot.gateway(*id).and_then(|gateway| gateway.username.as_ref()) {
+                new.by_username.remove_mut(username.as_bytes());
+            }
+            new.rules.remove_mut(id);
+        }
+        // After all removals: a username may have gone from one gateway to another.
+        touched.iter().for_each(|id| new.enter(*id, &settings.digest));
+        new
+    }
+
+    fn enter(&mut self, id: u32, general: &DigestRules) {
+        let Some(gateway) = self.snapshot.gateway(id) else { return };
+        let (Some(username), Some(realm), Some(secret)) = (&gateway.username, &gateway.realm, &gateway.credentials) else {
+            return;
+        };
+        let rules = match gateway.digest.rules(general) {
+            Ok(_) if gateway.digest.is_empty() => None,
+            Ok(own) => Some(Arc::new(own)),
+            Err(error) => return tracing::error!(gateway = gateway.name, %error, "this gateway cannot call"),
+        };
+        let ha1 = match Ha1::from_text(secret.expose()) {
+            Ok(ha1) => ha1,
+            Err(error) => return tracing::error!(gateway = gateway.name, %error, "this gateway cannot call"),
+        };
+        let account = Account {
+            gateway: id,
+            realm: realm.clone(),
+            ha1,
+            addresses: gateway.addresses.clone(),
+            rules: rules.clone(),
+        };
+        self.by_username.insert_mut(username.clone().into_bytes(), Arc::new(account));
+        if let Some(rules) = rules {
+            self.rules.insert_mut(id, rules);
         }
     }
 }
@@ -75,7 +95,7 @@ struct View<'a> {
 
 impl Directory for View<'_> {
     fn account(&self, username: &[u8]) -> Option<&Account> {
-        self.accounts.by_username.get(username)
+        self.accounts.by_username.get(username).map(|account| &**account)
     }
 
     fn source(&self, address: IpAddr) -> Source<'_> {

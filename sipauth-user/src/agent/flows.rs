@@ -1,6 +1,7 @@
 //! Flows that gateways earn by their password.
 
 use std::{
+    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
 };
@@ -15,9 +16,10 @@ use sipauth_common::{
 use super::state::Agent;
 use crate::{
     auth::{FlowGrant, registration},
+    compile::Snapshot,
     control::{FlowInfo, Transport},
     datapath::{DatapathError, monotonic_ns},
-    gateway::Gateway,
+    gateway::{Gateway, Mode},
     sip::Message,
     worker::Flows,
 };
@@ -33,10 +35,8 @@ impl Flows for Agent {
         let now = monotonic_ns();
         let idle_ns = u64::try_from(self.settings().flow_idle.as_nanos()).unwrap_or(u64::MAX);
         // A registration must not cut short what a call has: its BYE may come after the registration has ended.
-        let called = self
-            .maps()
-            .flow(&key)
-            .is_some_and(|flow| flow.gateway == grant.gateway && flow.expires == u64::MAX && flow.is_live(now, idle_ns));
+        let there = self.maps().flow(&key).filter(|flow| flow.gateway == grant.gateway);
+        let called = there.is_some_and(|flow| flow.expires == u64::MAX && flow.is_live(now, idle_ns));
         let expires = match grant.lifetime {
             Some(lifetime) if !called => now
                 .saturating_add(u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX))
@@ -50,7 +50,11 @@ impl Flows for Agent {
             // The softswitch may grant less, or more.
             registering: u32::from(expires != u64::MAX),
         };
-        self.maps().put_flow(&key, &flow).map_err(io::Error::other)?;
+        // The kernel program keeps a flow in use alive; where it did so lately, there is nothing to write.
+        let lately = called && there.is_some_and(|flow| now.saturating_sub(flow.seen) < idle_ns / 8);
+        if !lately {
+            self.maps().put_flow(&key, &flow).map_err(io::Error::other)?;
+        }
         // A gateway that was removed meanwhile: either its removal sees this flow, or this sees the removal.
         if self.accounts().snapshot.gateway(grant.gateway).is_none() {
             self.maps().delete_flow(&key).map_err(io::Error::other)?;
@@ -118,18 +122,27 @@ fn granted(shown: &Registered) -> Option<u32> {
     Message::parse(&whole).ok()?.granted_expiry()
 }
 
-/// Forgets all that was learned of a gateway: its flows, and its addresses as peers.
-pub(super) fn forget(agent: &Agent, id: u32, gateway: &Gateway) -> Result<(), DatapathError> {
+/// Forgets what was learned of gateways that are gone or were changed, as far as `now` does not give it to them: their flows, and
+/// their addresses as peers.
+pub(super) fn forget(agent: &Agent, gone: &HashMap<u32, &Gateway>, now: &Snapshot) -> Result<(), DatapathError> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let keeps = |id: u32, source: IpAddr| {
+        now.gateway(id)
+            .is_some_and(|gateway| gateway.mode == Mode::Password && gateway.has_source(source))
+    };
     for (key, flow) in agent.maps().flows()? {
-        if flow.gateway == id {
+        if gone.contains_key(&flow.gateway) && !keeps(flow.gateway, key.address.into()) {
             agent.maps().delete_flow(&key)?;
         }
     }
-    if gateway.is_anywhere() {
-        return Ok(());
-    }
+    // Of who may call from anywhere no address was special.
+    let listed = gone.iter().filter(|(_, gateway)| !gateway.is_anywhere());
+    let before = Snapshot::new(listed.map(|(id, gateway)| (*id, (*gateway).clone())).collect());
     for (address, _) in agent.maps().peers()? {
-        if gateway.has_source(address.into()) {
+        let source = IpAddr::from(address);
+        if before.policy(source).is_some_and(|old| now.policy(source) != Some(old)) {
             agent.maps().delete_peer(&address)?;
         }
     }

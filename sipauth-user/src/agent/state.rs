@@ -1,4 +1,4 @@
-//! What the agent knows, and how it changes: store, maps and snapshot together or not at all.
+//! What the agent knows.
 
 use std::sync::{
     Arc, OnceLock,
@@ -11,19 +11,17 @@ use sipauth_common::config::{Config, DefaultPolicy};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{directory::Accounts, events::EventLog, fill, flows, pardons::Pardons};
+use super::{directory::Accounts, events::EventLog, fill, pardons::Pardons};
 use crate::{
-    auth::{Ha1, NonceKeys, Qop},
-    compile::{Snapshot, weakened},
+    auth::NonceKeys,
+    compile::Snapshot,
     config::Settings,
-    control::{GatewayInfo, Response},
     datapath::{self, DatapathError, Maps, Pins, Programs, monotonic_ns},
-    gateway::{Gateway, RawGateway, Secret, Warning, check_unique},
     store::Store,
     worker::Counts,
 };
 
-/// Shared by the control side, the workers and the metrics. Only [`Agent::add`] and [`Agent::remove`] change gateways, one at a time.
+/// Shared by the control side, the workers and the metrics. Gateways change one change at a time: who changes them holds the store.
 pub(super) struct Agent {
     settings: Settings,
     pins: Pins,
@@ -52,9 +50,8 @@ impl Agent {
         keys: NonceKeys,
         shutdown: CancellationToken,
     ) -> Result<Self, DatapathError> {
-        let anywhere = snapshot.tables().anywhere;
-        let config = fill::config(&settings, anywhere);
-        let accounts = Accounts::new(snapshot, settings.policy_in_force(anywhere), &settings.digest);
+        let config = fill::config(&settings, snapshot.anywhere());
+        let accounts = Accounts::new(snapshot, &settings);
         Ok(Self {
             settings,
             pins,
@@ -217,135 +214,17 @@ impl Agent {
         self.store.lock().await.close().await;
     }
 
-    /// Adds a gateway: enforced and stored when this returns, or neither.
-    pub(super) async fn add(&self, raw: RawGateway) -> Response {
-        let secret =
-            |username: &str, realm: &str, password: &Secret| Secret::new(Ha1::derive(username, realm, password.expose()).to_text());
-        let gateway = match raw.validate(&self.settings.realm, secret) {
-            Ok(gateway) => gateway,
-            Err(error) => return error.into(),
-        };
-        let store = self.store.lock().await;
-        let old = self.accounts.load_full();
-        let others = || old.snapshot.iter().map(|(_, other)| other);
-        if let Err(error) = check_unique(&gateway, others()) {
-            return error.into();
-        }
-        let mut warnings: Vec<String> = gateway.warnings().iter().map(ToString::to_string).collect();
-        warnings.extend(self.unreachable(&gateway).iter().map(ToString::to_string));
-        warnings.extend(weakened(others(), &gateway).iter().map(ToString::to_string));
-        let mut change = match store.begin().await {
-            Ok(change) => change,
-            Err(error) => return error.into(),
-        };
-        let id = match change.add(&gateway).await {
-            Ok(id) => id,
-            Err(error) => return error.into(),
-        };
-        let info = GatewayInfo::new(id, &gateway);
-        let new = self.compiled(old.snapshot.with(id, gateway));
-        if let Err(error) = self.maps.reset_gateway_stats(id) {
-            return Response::failed(&error);
-        }
-        // Accounts first, since the maps send calls to them.
-        self.accounts.store(Arc::clone(&new));
-        if let Err(error) = self.enforce(&old, &new) {
-            self.accounts.store(old);
-            return Response::failed(&error);
-        }
-        if let Err(error) = change.commit().await {
-            self.retreat(&new, &old);
-            return error.into();
-        }
-        info!(gateway = info.name, mode = info.mode.label(), "gateway added");
-        Response::Added { gateway: info, warnings }
+    /// The gateways now, for a change of them.
+    pub(super) fn accounts_owned(&self) -> Arc<Accounts> {
+        self.accounts.load_full()
     }
 
-    /// Removes a gateway: refused and forgotten when this returns, or neither.
-    pub(super) async fn remove(&self, name: &str) -> Response {
-        let store = self.store.lock().await;
-        let old = self.accounts.load_full();
-        let mut change = match store.begin().await {
-            Ok(change) => change,
-            Err(error) => return error.into(),
-        };
-        let id = match change.remove(name).await {
-            Ok(id) => id,
-            Err(error) => return error.into(),
-        };
-        let Some(gateway) = old.snapshot.gateway(id) else {
-            return Response::failed(&"the store has a gateway that is not enforced; restart the agent");
-        };
-        let info = GatewayInfo::new(id, gateway);
-        let new = self.compiled(old.snapshot.without(id));
-        if let Err(error) = self.enforce(&old, &new) {
-            return Response::failed(&error);
-        }
-        self.accounts.store(Arc::clone(&new));
-        if let Err(error) = change.commit().await {
-            self.retreat(&new, &old);
-            return error.into();
-        }
-        self.events.forget(id);
-        // Last: a flow cannot be given back. Until here the gateway's calls under way had it.
-        if let Err(error) = flows::forget(self, id, gateway) {
-            return Response::failed(&format!(
-                "the gateway is removed, but not all its flows ({error}); restart the agent to forget them"
-            ));
-        }
-        info!(gateway = info.name, "gateway removed");
-        Response::Removed { gateway: info }
+    /// From the next datagram on.
+    pub(super) fn set_accounts(&self, accounts: Arc<Accounts>) {
+        self.accounts.store(accounts);
     }
 
-    /// What the challenge that a gateway from anywhere gets, which is the agent's own, lacks for it.
-    fn unreachable(&self, gateway: &Gateway) -> Option<Warning> {
-        let (general, gateway_name) = (&self.settings.digest, gateway.name.clone());
-        let rules = gateway.digest.rules(general).ok().filter(|_| gateway.is_anywhere())?;
-        if gateway.realm.as_ref().is_some_and(|realm| *realm != self.settings.realm) {
-            return Some(Warning::ChallengedOtherwise {
-                gateway: gateway_name,
-                what: "realm",
-            });
-        }
-        if !rules.algorithms.iter().any(|one| general.algorithms.contains(one)) {
-            return Some(Warning::ChallengedOtherwise {
-                gateway: gateway_name,
-                what: "algorithms",
-            });
-        }
-        let offered = [false, true]
-            .into_iter()
-            .any(|integrity| general.qop.accepts(integrity) && rules.qop.accepts(integrity));
-        let without = general.qop == Qop::None || rules.accept_without_qop;
-        (!offered && !without).then_some(Warning::ChallengedOtherwise {
-            gateway: gateway_name,
-            what: "qop",
-        })
-    }
-
-    fn compiled(&self, snapshot: Snapshot) -> Arc<Accounts> {
-        let policy = self.settings.policy_in_force(snapshot.tables().anywhere);
-        Arc::new(Accounts::new(snapshot, policy, &self.settings.digest))
-    }
-
-    /// Brings the maps from one state to the other, or leaves them as they were.
-    fn enforce(&self, old: &Accounts, new: &Accounts) -> Result<(), DatapathError> {
-        let (from, to) = (old.snapshot.tables(), new.snapshot.tables());
-        let steps = from.diff(to);
-        fill::apply(&self.maps, from, &steps)?;
-        self.set_policy(new.default_policy)
-            .inspect_err(|_| fill::undo(&self.maps, from, &steps))
-    }
-
-    /// Back to the state before a change that could not be stored.
-    fn retreat(&self, new: &Accounts, old: &Arc<Accounts>) {
-        if let Err(error) = self.enforce(new, old) {
-            tracing::error!(%error, "the maps could not be put back; restart the agent to compile them anew");
-        }
-        self.accounts.store(Arc::clone(old));
-    }
-
-    fn set_policy(&self, policy: DefaultPolicy) -> Result<(), DatapathError> {
+    pub(super) fn set_policy(&self, policy: DefaultPolicy) -> Result<(), DatapathError> {
         self.write_config(|config| {
             config.default_policy = policy as u32;
             config.generation = config.generation.wrapping_add(1);

@@ -14,7 +14,7 @@ use super::{OutputArgs, ask, events, output, unexpected};
 use crate::{
     config::RawDigest,
     control::{GatewayInfo, GatewayReport, Request, Response},
-    gateway::{Mode, RawGateway, Secret},
+    gateway::{Mode, RawGateway, Secret, SetGateway},
 };
 
 /// Longest password file that is read.
@@ -35,6 +35,8 @@ pub enum GatewayCommand {
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Change fields of a gateway; enforced when the command returns
+    Set(Box<SetArgs>),
     /// Remove a gateway; its calls are refused when the command returns
     Remove {
         /// Its name
@@ -65,18 +67,79 @@ pub struct AddArgs {
     /// Digest realm in mode password [default: that of the agent]
     #[arg(long)]
     pub realm: Option<String>,
-    /// Read the password from standard input, up to the end of its first line
-    #[arg(long, conflicts_with = "password_file")]
-    pub password_stdin: bool,
-    /// Read the password from the first line of a file
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
+    /// The password in mode password.
+    #[command(flatten)]
+    pub password: PasswordArgs,
     /// How it is challenged in mode password, where that is not as the agent does in general
     #[command(flatten)]
     pub digest: RawDigest,
     /// Where gateways share an address, the higher one is counted
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub priority: i32,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Where a password comes from: never from the command line itself, which others can see.
+#[derive(Debug, Args)]
+pub struct PasswordArgs {
+    /// Read the password from standard input, up to the end of its first line
+    #[arg(long, conflicts_with = "password_file")]
+    pub password_stdin: bool,
+    /// Read the password from the first line of a file
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+}
+
+impl PasswordArgs {
+    fn read(&self) -> anyhow::Result<Option<Secret>> {
+        match (&self.password_file, self.password_stdin) {
+            (Some(path), _) => read_password(path).map(Some),
+            (None, true) => first_line(io::stdin().lock()).map(Some),
+            (None, false) => Ok(None),
+        }
+    }
+}
+
+/// The first line of a file.
+pub(super) fn read_password(path: &Path) -> anyhow::Result<Secret> {
+    let file = std::fs::File::open(path).with_context(|| format!("cannot read {}, where a password is to be", path.display()))?;
+    first_line(file)
+}
+
+/// What to change of a gateway. A list takes the place of the whole list that was there.
+#[derive(Debug, Args)]
+pub struct SetArgs {
+    /// Its name
+    pub name: String,
+    /// What is verified of its calls
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// Address or prefix that its packets come from; may be repeated
+    #[arg(long, value_name = "ADDRESS[/LEN]")]
+    pub address: Vec<String>,
+    /// It may call from anywhere (mode password)
+    #[arg(long, conflicts_with = "address")]
+    pub anywhere: bool,
+    /// Source port of its packets in mode ip-port; may be repeated
+    #[arg(long, value_name = "PORT")]
+    pub port: Vec<u16>,
+    /// Digest username; the password has to be given again with it
+    #[arg(long)]
+    pub username: Option<String>,
+    /// Digest realm; likewise
+    #[arg(long)]
+    pub realm: Option<String>,
+    /// Another password.
+    #[command(flatten)]
+    pub password: PasswordArgs,
+    /// How it is challenged
+    #[command(flatten)]
+    pub digest: RawDigest,
+    /// Where gateways share an address, the higher one is counted
+    #[arg(long, allow_negative_numbers = true)]
+    pub priority: Option<i32>,
     /// How to print.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -91,6 +154,7 @@ struct Added {
 pub(super) fn execute(command: GatewayCommand, socket: &Path) -> anyhow::Result<()> {
     match command {
         GatewayCommand::Add(args) => add(*args, socket),
+        GatewayCommand::Set(args) => set(*args, socket),
         GatewayCommand::List(output) => list(output, socket),
         GatewayCommand::Show { name, output } => show(name, output, socket),
         GatewayCommand::Remove { name, output } => remove(name, output, socket),
@@ -98,14 +162,7 @@ pub(super) fn execute(command: GatewayCommand, socket: &Path) -> anyhow::Result<
 }
 
 fn add(args: AddArgs, socket: &Path) -> anyhow::Result<()> {
-    let password = match (&args.password_file, args.password_stdin) {
-        (Some(path), _) => {
-            let file = std::fs::File::open(path).with_context(|| format!("cannot read {}; check --password-file", path.display()))?;
-            Some(first_line(file)?)
-        }
-        (None, true) => Some(first_line(io::stdin().lock())?),
-        (None, false) => None,
-    };
+    let password = args.password.read()?;
     let gateway = RawGateway {
         name: args.name,
         mode: args.mode,
@@ -114,28 +171,50 @@ fn add(args: AddArgs, socket: &Path) -> anyhow::Result<()> {
         username: args.username,
         realm: args.realm,
         password,
+        credentials: None,
         digest: args.digest,
         priority: args.priority,
     };
     // The agent judges; judging here as well answers a slip without one.
-    gateway.clone().validate("sipauth", |_, _, _| Secret::default())?;
+    gateway.clone().validate("sipauth", None, |_, _, _| Secret::default())?;
     match ask(socket, &Request::GatewayAdd { gateway })? {
-        Response::Added { gateway, warnings } => {
-            for warning in &warnings {
-                output::note(&format!("warning: {warning}"));
-            }
-            if args.output.json {
-                return output::json(&Added { gateway, warnings });
-            }
-            output::line(&format!(
-                "added gateway {} (mode {}): {}",
-                gateway.name,
-                gateway.mode,
-                who(&gateway)
-            ))
-        }
+        Response::Added { gateway, warnings } => told("added", gateway, warnings, args.output),
         _ => Err(unexpected()),
     }
+}
+
+fn set(args: SetArgs, socket: &Path) -> anyhow::Result<()> {
+    let password = args.password.read()?;
+    let addresses = (args.anywhere || !args.address.is_empty()).then_some(args.address);
+    let fields = Box::new(SetGateway {
+        mode: args.mode,
+        addresses,
+        ports: Some(args.port).filter(|ports| !ports.is_empty()),
+        username: args.username,
+        realm: args.realm,
+        password,
+        digest: args.digest,
+        priority: args.priority,
+    });
+    match ask(socket, &Request::GatewaySet { name: args.name, fields })? {
+        Response::Changed { gateway, warnings } => told("changed", gateway, warnings, args.output),
+        _ => Err(unexpected()),
+    }
+}
+
+fn told(done: &str, gateway: GatewayInfo, warnings: Vec<String>, output: OutputArgs) -> anyhow::Result<()> {
+    for warning in &warnings {
+        output::note(&format!("warning: {warning}"));
+    }
+    if output.json {
+        return output::json(&Added { gateway, warnings });
+    }
+    output::line(&format!(
+        "{done} gateway {} (mode {}): {}",
+        gateway.name,
+        gateway.mode,
+        who(&gateway)
+    ))
 }
 
 /// The first line, without its end.
@@ -249,7 +328,7 @@ fn get(name: String, socket: &Path) -> anyhow::Result<GatewayReport> {
 }
 
 /// Whose calls a gateway stands for, in words.
-fn who(gateway: &GatewayInfo) -> String {
+pub(super) fn who(gateway: &GatewayInfo) -> String {
     let from = if gateway.addresses.is_empty() {
         "anywhere".to_owned()
     } else {

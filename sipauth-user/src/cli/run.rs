@@ -1,6 +1,9 @@
 //! `sipauth run`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,7 +16,7 @@ pub struct RunArgs {
     /// Interface that SIP arrives on; may be repeated
     #[arg(long, value_name = "NAME")]
     pub interface: Vec<String>,
-    /// Configuration file (TOML; its keys are the names of these flags)
+    /// Configuration file (TOML; its keys are the names of these flags) [default: /etc/sipauth/sipauth.toml, if it is there]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Directory of the gateway database [default: /var/lib/sipauth]
@@ -28,7 +31,7 @@ pub struct RunArgs {
     /// Protected port, UDP and TCP; may be repeated [default: 5060]
     #[arg(long, value_name = "PORT")]
     pub port: Vec<u16>,
-    /// First of the agent's own ports, three for each protected port [default: 61060]
+    /// First of the agent's own ports, four for each protected port [default: 61060]
     #[arg(long, value_name = "PORT")]
     pub punt_port: Option<u16>,
     /// How to attach: in the driver, or (slower, for interfaces without driver support) in the stack [default: native]
@@ -80,6 +83,7 @@ impl RunArgs {
     pub fn settings(self, socket: Option<PathBuf>) -> Result<Settings, ConfigError> {
         let file = match &self.config {
             Some(path) => config::load(path)?,
+            None if Path::new(config::DEFAULT_FILE).exists() => config::load(Path::new(config::DEFAULT_FILE))?,
             None => RawSettings::default(),
         };
         let flags = RawSettings {

@@ -1,66 +1,206 @@
-//! What the digest side and the command line look up: an immutable snapshot of all gateways, replaced as a whole.
+//! What the digest side and the command line look up: an immutable snapshot of all gateways.
+//!
+//! A change makes a new snapshot that shares all but what it touches with the old one ([`rpds`]), so it costs the same with
+//! ten gateways and with a million.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
+use rpds::HashTrieMapSync;
 use sipauth_common::{address::Address, policy::Policy};
 
-use super::Tables;
+use super::{HOST, Place, Step, Tables, place};
 use crate::gateway::Gateway;
 
-/// All gateways at one moment, with the tables compiled from them.
+/// A change of gateways, by id.
+#[derive(Clone, Debug, Default)]
+pub struct Edit {
+    /// Those that go.
+    pub remove: Vec<u32>,
+    /// Those that come, or take the place of one with the same id.
+    pub put: Vec<(u32, Gateway)>,
+}
+
+/// What an [`Edit`] does to the maps.
+#[derive(Clone, Debug)]
+pub struct MapChange {
+    /// The state before, as far as it is touched: for [`Step::inverse`].
+    pub before: Tables,
+    /// In their order.
+    pub steps: Vec<Step>,
+}
+
+/// All gateways at one moment, and what is compiled from them.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    gateways: HashMap<u32, Gateway>,
-    names: HashMap<String, u32>,
-    usernames: HashMap<Vec<u8>, u32>,
-    tables: Arc<Tables>,
+    gateways: HashTrieMapSync<u32, Arc<Gateway>>,
+    names: HashTrieMapSync<String, u32>,
+    usernames: HashTrieMapSync<Vec<u8>, u32>,
+    sharers: HashTrieMapSync<Place, Vec<u32>>,
+    policies: HashTrieMapSync<Place, Policy>,
+    /// How many places have a prefix of this length: a look-up tries no other.
+    lengths: BTreeMap<u8, usize>,
+    anywhere: usize,
 }
 
 impl Snapshot {
     /// Of these gateways, with their ids.
     #[must_use]
     pub fn new(gateways: Vec<(u32, Gateway)>) -> Self {
-        let tables = Arc::new(Tables::compile(&gateways));
-        let names = gateways.iter().map(|(id, gateway)| (gateway.name.clone(), *id)).collect();
-        let usernames = gateways
-            .iter()
-            .filter_map(|(id, gateway)| gateway.username.as_ref().map(|name| (name.clone().into_bytes(), *id)))
-            .collect();
-        Self {
-            gateways: gateways.into_iter().collect(),
-            names,
-            usernames,
-            tables,
+        let mut made = Self::default();
+        let touched = gateways.into_iter().flat_map(|(id, gateway)| made.enter(id, gateway)).collect();
+        made.compile(&touched);
+        made
+    }
+
+    /// The snapshot after a change, and what the change does to the maps.
+    #[must_use]
+    pub fn edited(&self, edit: Edit) -> (Self, MapChange) {
+        let mut new = self.clone();
+        let mut touched = HashSet::new();
+        for id in edit.remove {
+            touched.extend(new.leave(id));
         }
+        for (id, gateway) in edit.put {
+            touched.extend(new.leave(id));
+            touched.extend(new.enter(id, gateway));
+        }
+        new.compile(&touched);
+        let before = self.tables_of(&touched);
+        let steps = before.diff(&new.tables_of(&touched));
+        (new, MapChange { before, steps })
+    }
+
+    /// Answers the places that it touches.
+    fn enter(&mut self, id: u32, gateway: Gateway) -> Vec<Place> {
+        let places: Vec<Place> = gateway.addresses.iter().map(place).collect();
+        for place in &places {
+            let mut ids = self.sharers.get(place).cloned().unwrap_or_default();
+            ids.push(id);
+            self.sharers.insert_mut(*place, ids);
+        }
+        self.names.insert_mut(gateway.name.clone(), id);
+        if let Some(username) = &gateway.username {
+            self.usernames.insert_mut(username.clone().into_bytes(), id);
+        }
+        self.anywhere += usize::from(gateway.is_anywhere());
+        self.gateways.insert_mut(id, Arc::new(gateway));
+        places
+    }
+
+    /// Answers the places that it touches; none where there is no such gateway.
+    fn leave(&mut self, id: u32) -> Vec<Place> {
+        let Some(gateway) = self.gateways.get(&id).cloned() else {
+            return Vec::new();
+        };
+        let places: Vec<Place> = gateway.addresses.iter().map(place).collect();
+        for place in &places {
+            let mut ids = self.sharers.get(place).cloned().unwrap_or_default();
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.sharers.remove_mut(place);
+            } else {
+                self.sharers.insert_mut(*place, ids);
+            }
+        }
+        // Another gateway of the same change may have the name already.
+        if self.names.get(&gateway.name) == Some(&id) {
+            self.names.remove_mut(&gateway.name);
+        }
+        if let Some(username) = gateway.username.as_ref().map(String::as_bytes)
+            && self.usernames.get(username) == Some(&id)
+        {
+            self.usernames.remove_mut(username);
+        }
+        self.anywhere -= usize::from(gateway.is_anywhere());
+        self.gateways.remove_mut(&id);
+        places
+    }
+
+    /// Brings the policies of these places up to date.
+    fn compile(&mut self, touched: &HashSet<Place>) {
+        let tables = self.tables_of(touched);
+        for place in touched {
+            let had = self.policies.contains_key(place);
+            match tables.at(*place) {
+                Some(policy) => self.policies.insert_mut(*place, policy),
+                None => drop(self.policies.remove_mut(place)),
+            }
+            let count = self.lengths.entry(place.1).or_default();
+            *count = *count + usize::from(self.policies.contains_key(place)) - usize::from(had);
+            if *count == 0 {
+                self.lengths.remove(&place.1);
+            }
+        }
+    }
+
+    fn tables_of<'a>(&self, places: impl IntoIterator<Item = &'a Place>) -> Tables {
+        let mut tables = Tables {
+            anywhere: self.anywhere > 0,
+            ..Tables::default()
+        };
+        for place in places {
+            let ids = self.sharers.get(place).into_iter().flatten();
+            let sharers: Vec<(u32, &Gateway)> = ids.filter_map(|id| Some((*id, &**self.gateways.get(id)?))).collect();
+            if !sharers.is_empty() {
+                tables.enter(*place, &sharers);
+            }
+        }
+        tables
     }
 
     /// The gateway in mode `password` with this username.
     #[must_use]
     pub fn account(&self, username: &[u8]) -> Option<(u32, &Gateway)> {
-        self.usernames.get(username).and_then(|id| Some((*id, self.gateways.get(id)?)))
+        self.usernames.get(username).and_then(|id| Some((*id, self.gateway(*id)?)))
     }
 
-    /// The policy that decides about a source.
+    /// The policy that decides about a source: as `Lookup::host`, else `Lookup::net`. An IPv6 prefix never contains an IPv4
+    /// address: the maps are separate.
     #[must_use]
     pub fn policy(&self, source: IpAddr) -> Option<Policy> {
-        self.tables.policy(&Address::from(source.to_canonical()))
+        let address = Address::from(source.to_canonical());
+        let shortest = if address.v4().is_some() { 96 } else { 0 };
+        let lengths = self.lengths.range(shortest..=HOST).rev();
+        lengths
+            .into_iter()
+            .find_map(|(prefix, _)| self.policies.get(&(address.network(*prefix), *prefix)).copied())
     }
 
     /// The gateway with this id.
     #[must_use]
     pub fn gateway(&self, id: u32) -> Option<&Gateway> {
-        self.gateways.get(&id)
+        self.gateways.get(&id).map(|gateway| &**gateway)
     }
 
     /// The gateway with this name, and its id.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<(u32, &Gateway)> {
-        self.names.get(name).and_then(|id| Some((*id, self.gateways.get(id)?)))
+        self.names.get(name).and_then(|id| Some((*id, self.gateway(*id)?)))
+    }
+
+    /// The gateways that have exactly this place.
+    pub(crate) fn at(&self, place: Place) -> impl Iterator<Item = &Gateway> {
+        let ids = self.sharers.get(&place).into_iter().flatten();
+        ids.filter_map(|id| self.gateway(*id))
+    }
+
+    /// The places of other gateways that contain this one, the longest prefix first.
+    pub(crate) fn around(&self, (network, prefix): Place) -> impl Iterator<Item = Place> {
+        let shortest = if network.v4().is_some() { 96 } else { 0 };
+        self.lengths
+            .range(shortest..prefix)
+            .rev()
+            .map(move |(length, _)| (network.network(*length), *length))
+            .filter(|place| self.sharers.contains_key(place))
     }
 
     /// All gateways with their ids, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Gateway)> {
-        self.gateways.iter().map(|(id, gateway)| (*id, gateway))
+        self.gateways.iter().map(|(id, gateway)| (*id, &**gateway))
     }
 
     /// All gateways with their ids, by name.
@@ -74,7 +214,7 @@ impl Snapshot {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.gateways.len()
+        self.gateways.size()
     }
 
     /// Whether there is none.
@@ -83,29 +223,15 @@ impl Snapshot {
         self.gateways.is_empty()
     }
 
-    /// What the maps are to hold.
+    /// Whether a gateway in mode `password` may call from anywhere.
     #[must_use]
-    pub fn tables(&self) -> &Tables {
-        &self.tables
+    pub const fn anywhere(&self) -> bool {
+        self.anywhere > 0
     }
 
-    /// The snapshot with one gateway more.
+    /// All that the maps are to hold.
     #[must_use]
-    pub fn with(&self, id: u32, gateway: Gateway) -> Self {
-        let mut all = self.owned();
-        all.push((id, gateway));
-        Self::new(all)
-    }
-
-    /// The snapshot without a gateway.
-    #[must_use]
-    pub fn without(&self, id: u32) -> Self {
-        let mut all = self.owned();
-        all.retain(|(other, _)| *other != id);
-        Self::new(all)
-    }
-
-    fn owned(&self) -> Vec<(u32, Gateway)> {
-        self.gateways.iter().map(|(id, gateway)| (*id, gateway.clone())).collect()
+    pub fn tables(&self) -> Tables {
+        self.tables_of(self.sharers.keys())
     }
 }

@@ -1,5 +1,8 @@
 //! What a new gateway changes for those that are there: operators hear of it when they add one.
 
+use std::collections::HashSet;
+
+use super::{Snapshot, place};
 use crate::gateway::{Gateway, Mode, Warning};
 
 /// How much a mode asks of a caller. A gateway that asks for less weakens one that asks for more at the same source.
@@ -14,13 +17,16 @@ const fn strength(mode: Mode) -> u8 {
     }
 }
 
-/// What `new` changes for `existing`: pairs at the same address or prefix of which one asks for less, and wider prefixes that a longer one of `new` takes a part from
-/// with a weaker demand. Names both.
-pub fn weakened<'a>(existing: impl IntoIterator<Item = &'a Gateway>, new: &Gateway) -> Vec<Warning> {
+/// What `new` changes for the gateways of `snapshot`: those at the same address or prefix of which one asks for less, and wider
+/// prefixes that a longer one of `new` takes a part from. Names both, and each other gateway once.
+pub fn weakened(snapshot: &Snapshot, new: &Gateway) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    for other in existing {
-        let shared = new.addresses.iter().find(|net| other.addresses.binary_search(net).is_ok());
-        if let Some(network) = shared {
+    let mut named = HashSet::new();
+    for network in &new.addresses {
+        for other in snapshot.at(place(network)) {
+            if other.name == new.name || !named.insert(other.name.as_str()) {
+                continue;
+            }
             let (weaker, stronger) = if strength(new.mode) < strength(other.mode) {
                 (new, other)
             } else {
@@ -35,21 +41,24 @@ pub fn weakened<'a>(existing: impl IntoIterator<Item = &'a Gateway>, new: &Gatew
                     network: *network,
                 });
             }
-            continue;
         }
-        let hidden = new.addresses.iter().find_map(|inner| {
-            Some((
-                inner,
-                other.addresses.iter().find(|outer| outer.contains(inner) && *outer != inner)?,
-            ))
-        });
-        if let Some((inner, outer)) = hidden {
-            warnings.push(Warning::Hidden {
-                gateway: new.name.clone(),
-                network: *inner,
-                hidden: other.name.clone(),
-                hidden_network: *outer,
-            });
+    }
+    for network in &new.addresses {
+        for outer in snapshot.around(place(network)) {
+            for other in snapshot.at(outer) {
+                if other.name == new.name || !named.insert(other.name.as_str()) {
+                    continue;
+                }
+                let Some(hidden_network) = other.addresses.iter().find(|net| place(net) == outer) else {
+                    continue;
+                };
+                warnings.push(Warning::Hidden {
+                    gateway: new.name.clone(),
+                    network: *network,
+                    hidden: other.name.clone(),
+                    hidden_network: *hidden_network,
+                });
+            }
         }
     }
     warnings

@@ -196,7 +196,7 @@ fn a_gateway_that_asks_for_less_is_named_with_the_one_it_weakens() {
     let strong = gateway("strong", Mode::Password, host, &[], 0);
     let weak = gateway("weak", Mode::Ip, host, &[], 0);
     for (existing, new) in [(&strong, &weak), (&weak, &strong)] {
-        let warnings = weakened([existing], new);
+        let warnings = weakened(&Snapshot::new(vec![(1, existing.clone())]), new);
         let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
         let text = warning.to_string();
         assert!(
@@ -204,8 +204,11 @@ fn a_gateway_that_asks_for_less_is_named_with_the_one_it_weakens() {
             "{text}"
         );
     }
-    assert!(weakened([&weak], &gateway("other", Mode::Ip, host, &[], 0)).is_empty());
-    let hidden = weakened([&gateway("wide", Mode::Ip, &["203.0.113.0/24"], &[], 0)], &strong);
+    assert!(weakened(&Snapshot::new(vec![(1, weak.clone())]), &gateway("other", Mode::Ip, host, &[], 0)).is_empty());
+    let hidden = weakened(
+        &Snapshot::new(vec![(1, gateway("wide", Mode::Ip, &["203.0.113.0/24"], &[], 0))]),
+        &strong,
+    );
     assert!(matches!(hidden.as_slice(), [crate::gateway::Warning::Hidden { .. }]), "{hidden:?}");
 }
 
@@ -218,8 +221,16 @@ fn the_snapshot_finds_accounts_and_names() {
     assert_eq!(snapshot.account(b"pw").map(|(id, _)| id), Some(4));
     assert!(snapshot.account(b"ip").is_none());
     assert_eq!(snapshot.by_name("ip").map(|(id, _)| id), Some(5));
-    assert!(snapshot.without(4).account(b"pw").is_none());
-    assert!(snapshot.with(9, gateway("any", Mode::Password, &[], &[], 0)).tables().anywhere);
+    let (without, _) = snapshot.edited(Edit {
+        remove: vec![4],
+        put: Vec::new(),
+    });
+    assert!(without.account(b"pw").is_none() && without.by_name("pw").is_none());
+    let (with, _) = snapshot.edited(Edit {
+        remove: Vec::new(),
+        put: vec![(9, gateway("any", Mode::Password, &[], &[], 0))],
+    });
+    assert!(with.anywhere() && !snapshot.anywhere());
 }
 
 /// Few addresses and ports, so that gateways meet.
@@ -299,5 +310,24 @@ proptest! {
         }
         prop_assert_eq!((&state.hosts, &state.nets, &state.ports), (&old.hosts, &old.nets, &old.ports));
         prop_assert!(new.diff(&new).is_empty());
+    }
+
+    #[test]
+    fn an_edited_snapshot_is_the_one_that_is_made_anew(before in some_gateways(), after in some_gateways()) {
+        let (old, new) = (Tables::compile(&before), Tables::compile(&after));
+        let gone = before.iter().map(|(id, _)| *id).filter(|id| after.iter().all(|(other, _)| other != id));
+        let edit = Edit { remove: gone.collect(), put: after.iter().filter(|one| !before.contains(one)).cloned().collect() };
+        let (edited, change) = Snapshot::new(before).edited(edit);
+        prop_assert_eq!(&edited.tables(), &new);
+        prop_assert_eq!((edited.len(), edited.anywhere()), (after.len(), new.anywhere));
+        for source in ["10.0.0.0", "10.0.0.1", "10.0.0.3", "10.0.0.9", "192.0.2.1", "2001:db8::1", "2001:db9::"] {
+            let source: IpAddr = source.parse().expect("an address");
+            prop_assert_eq!(edited.policy(source), new.policy(&Address::from(source)));
+        }
+        let mut state = old.clone();
+        change.steps.iter().for_each(|step| state.apply(step));
+        prop_assert_eq!((&state.hosts, &state.nets, &state.ports), (&new.hosts, &new.nets, &new.ports));
+        change.steps.iter().rev().for_each(|step| state.apply(&step.inverse(&change.before)));
+        prop_assert_eq!((&state.hosts, &state.nets, &state.ports), (&old.hosts, &old.nets, &old.ports));
     }
 }

@@ -22,7 +22,9 @@ use crate::auth::DigestRules;
 pub struct RawRates {
     /// Sources that authenticated lately.
     pub trusted: Option<u32>,
-    /// Sources that have not yet.
+    /// Addresses of gateways that have not yet.
+    pub known: Option<u32>,
+    /// Strangers that have not yet.
     pub untrusted: Option<u32>,
     /// Sources that are refused with an answer.
     pub denied: Option<u32>,
@@ -58,9 +60,9 @@ pub struct RawSettings {
 }
 
 /// Packets per second from one source and CPU. A gateway sends two INVITEs a call, the first of which is challenged.
-const SOURCE_RATE: [u32; LANES] = [5_000, 200, 5];
+const SOURCE_RATE: [u32; LANES] = [5_000, 1_000, 200, 5];
 /// Packets per second and CPU: what one core of the agent can answer, with the untrusted kept well below.
-const LANE_RATES: [u32; LANES] = [50_000, 10_000, 500];
+const LANE_RATES: [u32; LANES] = [50_000, 20_000, 10_000, 500];
 
 /// Reads the file.
 ///
@@ -231,7 +233,10 @@ fn duration(
 fn rates(key: &'static str, given: Option<RawRates>, default: [u32; LANES]) -> Result<[u32; LANES], ConfigError> {
     let given = given.unwrap_or_default();
     let mut rates = default;
-    for (lane, value) in Lane::ALL.into_iter().zip([given.trusted, given.untrusted, given.denied]) {
+    for (lane, value) in Lane::ALL
+        .into_iter()
+        .zip([given.trusted, given.known, given.untrusted, given.denied])
+    {
         let Some(value) = value else { continue };
         match rates.get_mut(lane as usize) {
             Some(rate) if (1..=10_000_000).contains(&value) => *rate = value,

@@ -16,7 +16,10 @@ fn refusal(raw: RawSettings) -> String {
 fn defaults_are_those_of_the_documentation() {
     let settings = minimal().validate().expect("settings");
     assert_eq!(settings.ports, [5060]);
-    assert_eq!(settings.punt_ports().collect::<Vec<_>>(), [(5060, [61_060, 61_061, 61_062])]);
+    assert_eq!(
+        settings.punt_ports().collect::<Vec<_>>(),
+        [(5060, [61_060, 61_061, 61_062, 61_063])]
+    );
     assert_eq!(settings.socket.to_str(), Some(DEFAULT_SOCKET));
     assert_eq!(
         (settings.peer_ttl, settings.flow_idle),
@@ -38,17 +41,20 @@ fn what_would_cut_the_operator_off_or_clash_is_refused_by_key_and_remedy() {
     assert!(refusal(ports(&[5060, 22])).starts_with("port: 22 is SSH"));
     assert!(refusal(ports(&[0])).starts_with("port: 0"));
     assert!(refusal(ports(&[5060, 61_062])).contains("protected port 61062"));
-    assert!(ports(&[5060, 61_066]).validate().is_ok(), "two protected ports need six punt ports");
+    assert!(
+        ports(&[5060, 61_068]).validate().is_ok(),
+        "two protected ports need eight punt ports"
+    );
     assert!(
         refusal(RawSettings {
-            punt_port: Some(65_534),
+            punt_port: Some(65_533),
             ..minimal()
         })
-        .starts_with("punt-port: 65534")
+        .starts_with("punt-port: 65533")
     );
     assert!(
         RawSettings {
-            punt_port: Some(65_533),
+            punt_port: Some(65_532),
             ..minimal()
         }
         .validate()
@@ -95,11 +101,14 @@ fn a_file_has_the_keys_of_the_flags_and_no_others() {
          xdp-mode = \"generic\"\ndefault-policy = \"challenge\"\nmonitor = true\nfail-open = true\nreply-unauthorized = true\ntcp-reset = true\nrealm = \"r\"\n\
          metrics = \"127.0.0.1:9100\"\npunt-port = 40000\npeer-ttl = \"1h\"\nflow-idle = \"2h\"\nban-limit = 3\nban-time = \"5m\"\n\
          [digest]\nalgorithms = [\"SHA-256\", \"md5\"]\nqop = \"auth-int\"\nchallenge = 407\nnonce-lifetime = \"60s\"\none-time-nonces = true\n\
-         accept-without-qop = true\nuri-match = \"loose\"\n[source-rate]\ntrusted = 1\n[lane-rates]\nuntrusted = 2\ndenied = 3\n",
+         accept-without-qop = true\nuri-match = \"loose\"\n[source-rate]\ntrusted = 1\nknown = 6\n[lane-rates]\nuntrusted = 2\ndenied = 3\n",
     );
     let settings = load(&path).expect("a file").validate().expect("settings");
     assert_eq!(settings.interfaces, ["eth0", "eth1"]);
-    assert_eq!((settings.source_rate, settings.lane_rates), ([1, 200, 5], [50_000, 2, 3]));
+    assert_eq!(
+        (settings.source_rate, settings.lane_rates),
+        ([1, 6, 200, 5], [50_000, 20_000, 2, 3])
+    );
     assert_eq!(settings.metrics.map(|address| address.port()), Some(9100));
     let digest = DigestRules {
         algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
@@ -129,6 +138,47 @@ fn a_file_has_the_keys_of_the_flags_and_no_others() {
     assert!(load(&path).expect_err("unknown lane").to_string().contains("bad"));
     write("[lane-rates]\ndenied = 0\n");
     assert!(refusal(load(&path).expect("a file").over(minimal())).starts_with("lane-rates: the rate of lane denied is 0"));
+}
+
+#[test]
+fn the_default_file_shows_every_key_with_its_default() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("sipauth.toml");
+    std::fs::write(&path, DEFAULT_TEXT).expect("written");
+    let defaults = minimal().validate().expect("settings");
+    assert_eq!(load(&path).expect("as it is").validate().expect("settings"), defaults);
+
+    // With each default put into force nothing changes, but for what has no default.
+    let uncommented: String = DEFAULT_TEXT
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    std::fs::write(&path, &uncommented).expect("written");
+    let written = load(&path).expect("every default");
+    let settings = Settings {
+        metrics: None,
+        socket_group: None,
+        ..written.clone().validate().expect("settings")
+    };
+    assert_eq!(settings, defaults);
+    for (table, unknown) in [
+        ("", "zzz = 1"),
+        ("digest", "[digest]\nzzz = 1"),
+        ("lane-rates", "[lane-rates]\nzzz = 1"),
+    ] {
+        std::fs::write(&path, unknown).expect("written");
+        let error = load(&path).expect_err("no such key").to_string();
+        let keys: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
+        assert!(keys.len() >= 3, "{error}");
+        let missing: Vec<&&str> = keys
+            .iter()
+            .filter(|key| !uncommented.contains(&format!("\n{key} = ")) && !uncommented.contains(&format!("\n[{key}]")))
+            .collect();
+        assert!(missing.is_empty(), "{table}: {missing:?}");
+    }
 }
 
 #[test]

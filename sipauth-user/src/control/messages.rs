@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use sipauth_common::sip::{Class, Method};
 
-use super::{BanInfo, EventRecord, Explanation, FlowInfo, GatewayInfo, GatewayReport, StatsReport, StatusReport};
+use super::{ApplyReport, BanInfo, EventRecord, Explanation, FlowInfo, GatewayInfo, GatewayReport, StatsReport, StatusReport};
 use crate::{
-    gateway::{GatewayError, RawGateway},
+    gateway::{GatewayError, RawGateway, SetGateway},
     store::StoreError,
 };
 
@@ -20,6 +20,24 @@ pub enum Request {
         /// Not yet validated: the agent does it again, whoever asks.
         gateway: RawGateway,
     },
+    /// Changes fields of a gateway; enforced when the answer comes.
+    GatewaySet {
+        /// Its name.
+        name: String,
+        /// Which fields, and to what.
+        fields: Box<SetGateway>,
+    },
+    /// Brings the gateways to a list.
+    Apply {
+        /// The list; each is validated by the agent again.
+        gateways: Vec<RawGateway>,
+        /// Remove those that are not in it.
+        prune: bool,
+        /// Say what would be done.
+        dry_run: bool,
+    },
+    /// The gateways in the form that `Apply` takes, with their credentials.
+    Export,
     /// Removes a gateway; enforced when the answer comes.
     GatewayRemove {
         /// Its name.
@@ -137,6 +155,20 @@ pub enum Response {
         gateway: GatewayInfo,
         /// What may surprise.
         warnings: Vec<String>,
+    },
+    /// The gateway is enforced with its changes.
+    Changed {
+        /// As it was stored.
+        gateway: GatewayInfo,
+        /// What may surprise.
+        warnings: Vec<String>,
+    },
+    /// The list is enforced, or (dry run) would be.
+    Applied(ApplyReport),
+    /// The gateways, by name.
+    Exported {
+        /// Each, with its credentials.
+        gateways: Vec<RawGateway>,
     },
     /// The gateway is gone.
     Removed {

@@ -13,6 +13,34 @@ use crate::{
     gateway::{Gateway, Mode},
 };
 
+/// What bringing the gateways to a list does, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ApplyReport {
+    /// It was asked for only what would be done.
+    pub dry_run: bool,
+    /// In the list only; their ids are 0 here.
+    pub added: Vec<GatewayInfo>,
+    /// In both, and different.
+    pub changed: Vec<ChangedGateway>,
+    /// Not in the list.
+    pub removed: Vec<GatewayInfo>,
+    /// In both, and the same.
+    pub unchanged: usize,
+    /// What may surprise.
+    pub warnings: Vec<String>,
+}
+
+/// A gateway before and after.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangedGateway {
+    /// As it was.
+    pub before: GatewayInfo,
+    /// As it is.
+    pub after: GatewayInfo,
+    /// The password is another one.
+    pub password: bool,
+}
+
 /// A ban in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BanInfo {

@@ -23,6 +23,9 @@ pub fn header(data: &[u8]) -> &'static str {
         _ if kind != "other" => kind,
         Some(found) => {
             assert!(!found.is_empty() && found.len() < data.len());
+            // It belongs to the first address, not to one behind a comma.
+            let before = &items[..commas];
+            assert!(!before.iter().any(|item| item.starts_with(b"<") || params(item).next().is_some()));
             "tag"
         }
         None if items.len() > 1 => "list",

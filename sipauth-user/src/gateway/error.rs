@@ -155,6 +155,18 @@ pub enum GatewayError {
         /// Its name.
         gateway: String,
     },
+    /// A password and its stored form.
+    #[error("gateway {gateway}: a password and credentials; give one of them")]
+    TwoSecrets {
+        /// Its name.
+        gateway: String,
+    },
+    /// Not a stored form.
+    #[error("gateway {gateway}: its credentials are not of the form that `sipauth export` prints; give the password instead")]
+    Credentials {
+        /// Its name.
+        gateway: String,
+    },
     /// Not a username.
     #[error(
         "gateway {gateway}: the username must be 1 to 256 printable ASCII characters without spaces, quotes, colons and backslashes; choose another"

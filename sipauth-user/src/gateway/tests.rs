@@ -9,13 +9,14 @@ fn raw(mode: Mode, addresses: &[&str]) -> RawGateway {
         username: (mode == Mode::Password).then(|| "user".to_owned()),
         realm: None,
         password: (mode == Mode::Password).then(|| Secret::new("pass".to_owned())),
+        credentials: None,
         digest: RawDigest::default(),
         priority: 0,
     }
 }
 
 fn check(raw: RawGateway) -> Result<Gateway, GatewayError> {
-    raw.validate("realm", |user, realm, password| {
+    raw.validate("realm", None, |user, realm, password| {
         Secret::new(format!("{user}:{realm}:{}", password.expose()))
     })
 }
@@ -199,19 +200,71 @@ fn a_password_becomes_credentials_and_is_shown_nowhere() {
 }
 
 #[test]
-fn names_and_usernames_belong_to_one_gateway() {
-    let one = check(raw(Mode::Password, &[])).expect("a gateway");
-    assert!(matches!(check_unique(&one, [&one]), Err(GatewayError::Exists { .. })));
-    let other = Gateway {
-        name: "other".to_owned(),
-        ..one.clone()
+fn credentials_stay_where_username_and_realm_do() {
+    let secret = Secret::new(Ha1::derive("user", "realm", "pass").to_text());
+    let present = Gateway {
+        credentials: Some(secret.clone()),
+        ..check(raw(Mode::Password, &[])).expect("a gateway")
     };
-    assert!(matches!(check_unique(&other, [&one]), Err(GatewayError::UsernameTaken { .. })));
-    let ip = |name: &str| Gateway {
-        name: name.to_owned(),
-        ..check(raw(Mode::Ip, &["203.0.113.5"])).expect("a gateway")
+    let again = |raw: RawGateway| raw.validate("realm", Some(&present), |_, _, _| Secret::new("derived".to_owned()));
+    let silent = RawGateway {
+        password: None,
+        ..raw(Mode::Password, &["203.0.113.5"])
     };
-    assert_eq!(check_unique(&ip("a"), [&ip("b"), &one]), Ok(()));
+    assert_eq!(again(silent.clone()).expect("kept").credentials, Some(secret.clone()));
+    let renamed = RawGateway {
+        username: Some("other".to_owned()),
+        ..silent.clone()
+    };
+    assert!(matches!(again(renamed), Err(GatewayError::NeedsPassword { .. })));
+    // What is exported is taken again, by another agent too.
+    let exported = RawGateway::from(&present);
+    assert_eq!(
+        exported.clone().validate("elsewhere", None, |_, _, _| unreachable!()),
+        Ok(present.clone())
+    );
+    let both = RawGateway {
+        password: Some(Secret::new("pass".to_owned())),
+        ..exported
+    };
+    assert!(matches!(again(both), Err(GatewayError::TwoSecrets { .. })));
+    let damaged = RawGateway {
+        credentials: Some(Secret::new("v1:x".to_owned())),
+        ..silent
+    };
+    assert!(matches!(again(damaged), Err(GatewayError::Credentials { .. })));
+}
+
+#[test]
+fn single_fields_change_and_another_mode_begins_anew() {
+    let present = Gateway {
+        credentials: Some(Secret::new(Ha1::derive("user", "realm", "pass").to_text())),
+        priority: 3,
+        ..check(raw(Mode::Password, &["203.0.113.5"])).expect("a gateway")
+    };
+    let set = |fields: SetGateway| fields.over(&present).validate("realm", Some(&present), |_, _, _| unreachable!());
+    assert_eq!(set(SetGateway::default()), Ok(present.clone()));
+    let moved = set(SetGateway {
+        addresses: Some(vec!["203.0.113.6".to_owned()]),
+        ..SetGateway::default()
+    });
+    assert_eq!(
+        moved.map(|gateway| (gateway.addresses.len(), gateway.credentials.is_some(), gateway.priority)),
+        Ok((1, true, 3))
+    );
+    let trusted = set(SetGateway {
+        mode: Some(Mode::Ip),
+        ..SetGateway::default()
+    });
+    assert_eq!(
+        trusted.map(|gateway| (gateway.username, gateway.credentials, gateway.addresses.len())),
+        Ok((None, None, 1))
+    );
+    let user = set(SetGateway {
+        username: Some("other".to_owned()),
+        ..SetGateway::default()
+    });
+    assert!(matches!(user, Err(GatewayError::NeedsPassword { .. })));
 }
 
 #[test]

@@ -54,6 +54,17 @@ fn a_to_tag_is_one_in_every_reading() {
         ("\"<\" sip:b;tag=t@h", None),
         ("<sip:b@h;tag=t>", None),
         ("<sip:b@h>;tag=", None),
+        ("\"b\"<sip:b@h> ;tag=t", Some("t")),
+        ("b, c <sip:b@h>;tag=t", Some("t")),
+        ("<sip:b,c@h>;x=\"a,b\";tag=t", Some("t")),
+        ("<sip:b@h>, <sip:c@h>;tag=t", None),
+        ("<sip:b@h>;x, <sip:c@h>;tag=t", None),
+        ("<sip:b@h>;tag=t, <sip:c@h>", None),
+        ("sip:h, sip:i;tag=t", None),
+        ("sip:h;x, sip:i;tag=t", None),
+        ("<sip:b@h> <sip:c@h>;tag=t", None),
+        ("b\"<sip:b@h>;x\";tag=t", None),
+        ("b\" <sip:b@h>;x\" <sip:c@h>;tag=t", None),
     ] {
         let text = INVITE.replace("<sip:b@h>", to);
         let message = Message::parse(text.as_bytes()).unwrap();

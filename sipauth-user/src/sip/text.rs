@@ -83,11 +83,28 @@ impl<'a> Iterator for Params<'a> {
     }
 }
 
-/// The tag of a From or To value. Empty counts as none; so does one before an `@` where there are no brackets: it is a part of the user
-/// to parsers that look for that first (`sip:b;tag=1@h`), and the request begins a dialog to them.
+/// The tag of a From or To value, if it is one in every reading. Empty counts as none. So does one that parsers may look for in vain, since
+/// the request begins a dialog to them:
+///
+/// - before an `@` where there are no brackets, it is a part of the user (`sip:b;tag=1@h`);
+/// - behind a comma, it is that of a second address (`<sip:b@h>,<sip:c@h>;tag=1`), and so behind anything else that follows the brackets;
+/// - behind a quote that does not begin the display name, it may be inside of the quotes or not (`b" <sip:b@h>;x";tag=1`).
 pub(crate) fn tag(value: &[u8]) -> Option<&[u8]> {
     let end = find(value, b';')?;
-    if find(&value[..end], b'<').is_none() && memchr::memchr(b'@', &value[end..]).is_some() {
+    let (address, parameters) = value.split_at(end);
+    let name = match find(address, b'<') {
+        Some(open) => {
+            let close = open + memchr::memchr(b'>', &address[open..])?;
+            if !address[close + 1..].trim_ascii().is_empty() {
+                return None;
+            }
+            &address[..open]
+        }
+        None if memchr::memchr(b'@', parameters).is_some() || find(address, b',').is_some() => return None,
+        None => address,
+    };
+    let bad_quote = memchr::memchr(b'"', name).is_some() && !name.trim_ascii_start().starts_with(b"\"");
+    if bad_quote || find(parameters, b',').is_some() {
         return None;
     }
     params(value)

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, collections::HashSet, path::Path};
 
 use sipauth_common::abi;
-use sqlx::{Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow};
 
 use super::{StoreError, classify};
 use crate::gateway::{Gateway, Mode, Secret};
@@ -96,34 +96,56 @@ pub(super) async fn free_ids(transaction: &mut Transaction<'static, Sqlite>) -> 
     Ok((1..=MAX_ID).filter(move |id| !taken.contains(id)))
 }
 
-pub(super) async fn insert(connection: &mut SqliteConnection, id: u32, gateway: &Gateway) -> Result<(), sqlx::Error> {
-    let written = (!gateway.digest.is_empty())
-        .then(|| serde_json::to_string(&gateway.digest))
-        .transpose();
-    let digest = written.map_err(|error| sqlx::Error::Encode(error.into()))?;
-    sqlx::query("INSERT INTO gateways (id, name, mode, username, realm, credentials, priority, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
-        .bind(id)
-        .bind(&gateway.name)
-        .bind(gateway.mode.label())
-        .bind(&gateway.username)
-        .bind(&gateway.realm)
-        .bind(gateway.credentials.as_ref().map(Secret::expose))
-        .bind(gateway.priority)
-        .bind(digest)
-        .execute(&mut *connection)
-        .await?;
-    for network in &gateway.addresses {
-        let insert = sqlx::query("INSERT INTO addresses (gateway, network) VALUES (?, ?)");
-        insert.bind(id).bind(network.to_string()).execute(&mut *connection).await?;
+/// Rows of one statement: SQLite takes 32,766 values at most, and each statement costs a round trip to its thread.
+const ROWS: usize = 500;
+
+pub(super) async fn insert(connection: &mut SqliteConnection, gateways: &[(u32, &Gateway)]) -> Result<(), sqlx::Error> {
+    for some in gateways.chunks(ROWS) {
+        let mut digests = Vec::with_capacity(some.len());
+        for (_, gateway) in some {
+            let written = (!gateway.digest.is_empty()).then(|| serde_json::to_string(&gateway.digest));
+            digests.push(written.transpose().map_err(|error| sqlx::Error::Encode(error.into()))?);
+        }
+        let mut insert = QueryBuilder::new("INSERT INTO gateways (id, name, mode, username, realm, credentials, priority, digest) ");
+        insert.push_values(some.iter().zip(digests), |mut row, ((id, gateway), digest)| {
+            row.push_bind(*id)
+                .push_bind(&gateway.name)
+                .push_bind(gateway.mode.label())
+                .push_bind(&gateway.username)
+                .push_bind(&gateway.realm)
+                .push_bind(gateway.credentials.as_ref().map(Secret::expose))
+                .push_bind(gateway.priority)
+                .push_bind(digest);
+        });
+        insert.build().execute(&mut *connection).await?;
     }
-    for port in &gateway.ports {
-        sqlx::query("INSERT INTO ports (gateway, port) VALUES (?, ?)")
-            .bind(id)
-            .bind(port)
-            .execute(&mut *connection)
-            .await?;
+    let networks = gateways
+        .iter()
+        .flat_map(|(id, one)| one.addresses.iter().map(|net| (*id, net.to_string())));
+    for some in networks.collect::<Vec<_>>().chunks(ROWS) {
+        let mut insert = QueryBuilder::new("INSERT INTO addresses (gateway, network) ");
+        insert.push_values(some, |mut row, (id, network)| {
+            row.push_bind(*id).push_bind(network);
+        });
+        insert.build().execute(&mut *connection).await?;
+    }
+    let ports = gateways.iter().flat_map(|(id, one)| one.ports.iter().map(|port| (*id, *port)));
+    for some in ports.collect::<Vec<_>>().chunks(ROWS) {
+        let mut insert = QueryBuilder::new("INSERT INTO ports (gateway, port) ");
+        insert.push_values(some, |mut row, (id, port)| {
+            row.push_bind(*id).push_bind(*port);
+        });
+        insert.build().execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+pub(super) async fn delete_id(connection: &mut SqliteConnection, id: u32) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM gateways WHERE id = ?")
+        .bind(id)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 pub(super) async fn delete(connection: &mut SqliteConnection, name: &str) -> Result<Option<u32>, sqlx::Error> {

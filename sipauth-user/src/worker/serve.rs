@@ -79,13 +79,16 @@ impl Worker {
         };
         runtime.block_on(async {
             loop {
-                tokio::select! {
+                let busy = tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
                     () = readable(&endpoints) => desk.round(&endpoints),
+                };
+                if busy {
+                    // So that the runtime asks the kernel for news of the other sockets, however busy this one is. Otherwise it does
+                    // when it waits for them.
+                    tokio::task::yield_now().await;
                 }
-                // So that the runtime asks the kernel for news of the other sockets, however busy this one is.
-                tokio::task::yield_now().await;
             }
         });
     }
@@ -111,6 +114,7 @@ async fn readable(endpoints: &[Endpoint<UdpSocket>]) {
 const fn share(lane: Lane) -> (usize, usize) {
     match lane {
         Lane::Trusted => (8, BATCH),
+        Lane::Known => (2, BATCH),
         Lane::Untrusted => (1, BATCH),
         Lane::Denied => (1, BATCH / 4),
     }
@@ -127,16 +131,14 @@ struct Desk<H> {
 }
 
 impl<H: Handler> Desk<H> {
-    /// Each socket once, in the order of lanes.
-    fn round(&mut self, endpoints: &[Endpoint<UdpSocket>]) {
+    /// Each socket once, in the order of lanes; says whether one of them may have more.
+    fn round(&mut self, endpoints: &[Endpoint<UdpSocket>]) -> bool {
+        let mut busy = false;
         for endpoint in endpoints {
             let (batches, limit) = share(endpoint.lane);
-            for _ in 0..batches {
-                if self.serve(endpoint, limit) < limit {
-                    break;
-                }
-            }
+            busy |= (0..batches).all(|_| self.serve(endpoint, limit) == limit);
         }
+        busy
     }
 
     /// One batch; says how many datagrams it had.
@@ -149,8 +151,19 @@ impl<H: Handler> Desk<H> {
             flows,
             replies,
         } = self;
-        let received = match endpoint.socket.try_io(Interest::READABLE, || receive.fill(&endpoint.socket, limit)) {
-            Ok(received) => received,
+        let mut received = 0;
+        let read = endpoint.socket.try_io(Interest::READABLE, || {
+            received = receive.fill(&endpoint.socket, limit)?;
+            // Fewer than there was room for: the kernel has no more. Said at once, it saves another call to hear so.
+            if received < limit {
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                Ok(())
+            }
+        });
+        match read {
+            Ok(()) => {}
+            Err(_) if received > 0 => {}
             Err(error) => {
                 if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
                     counters.fault(Fault::Receive);
@@ -158,7 +171,7 @@ impl<H: Handler> Desk<H> {
                 }
                 return 0;
             }
-        };
+        }
         for datagram in receive.datagrams() {
             let Some(datagram) = datagram else {
                 counters.fault(Fault::Unusable);

@@ -11,6 +11,7 @@ use nix::{
     sys::socket::{setsockopt, sockopt::RcvBufForce},
     unistd::gettid,
 };
+use sipauth_common::config::Lane;
 use socket2::{Domain, Socket, Type};
 
 use super::{
@@ -22,7 +23,7 @@ const SOFTSWITCH: [&str; 2] = ["203.0.113.1", "2001:db8::1"];
 const GATEWAY: [&str; 2] = ["198.51.100.7", "2001:db8:7::7"];
 const PORTS: PuntPorts = PuntPorts {
     protected: 5060,
-    punt: [5161, 5162, 5163],
+    punt: [5161, 5162, 5163, 5164],
 };
 
 fn gateways_are_local() {
@@ -118,7 +119,10 @@ fn a_reply_comes_from_where_the_request_went() {
             (GATEWAY[0], "203.0.113.2"),
             (GATEWAY[1], SOFTSWITCH[1]),
         ] {
-            for (lane, (trusted, denied)) in [(true, false), (false, false), (false, true)].into_iter().enumerate() {
+            for (lane, (trusted, denied)) in [(true, false), (false, false), (false, false), (false, true)]
+                .into_iter()
+                .enumerate()
+            {
                 for size in [1, 4_096, 60_000] {
                     let source = at(gateway, 5062);
                     let socket = bound(source);
@@ -137,7 +141,7 @@ fn a_reply_comes_from_where_the_request_went() {
                 }
             }
         }
-        assert_eq!(authenticated(&workers), 27);
+        assert_eq!(authenticated(&workers), 36);
         assert!(workers.faults().iter().all(|(_, count)| *count == 0), "{:?}", workers.faults());
         workers.stop().expect("a regular end");
     });
@@ -230,7 +234,7 @@ fn a_source_has_one_worker_whatever_its_port() {
                     .map(|port| {
                         let socket = bound(SocketAddr::new(address, 6000 + port));
                         socket
-                            .send_to(b"x", at(softswitch, PORTS.punt[usize::from(port) % 3]))
+                            .send_to(b"x", at(softswitch, PORTS.punt[usize::from(port) % 4]))
                             .expect("sent");
                         let mut buffer = [0; 8];
                         let (length, _) = socket.recv_from(&mut buffer).expect("an answer");
@@ -253,16 +257,16 @@ fn trusted_datagrams_go_first_and_no_lane_starves() {
     in_namespace("trusted_datagrams_go_first_and_no_lane_starves", || {
         gateways_are_local();
         let (open, gate) = mpsc::channel::<()>();
-        let (tell, order) = mpsc::channel::<(bool, bool)>();
+        let (tell, order) = mpsc::channel::<u8>();
         let gate = Mutex::new(Some(gate));
         let (workers, _, _) = start(1, move |_| {
             let gate = gate.lock().expect("not poisoned").take();
             let tell = tell.clone();
-            move |datagram: &[u8], arrival: &Arrival| {
+            move |datagram: &[u8], _: &Arrival| {
                 if datagram == b"gate" {
                     gate.as_ref().map(|gate| gate.recv_timeout(WAIT));
                 } else {
-                    tell.send((arrival.trusted, arrival.denied)).expect("a listener");
+                    tell.send(datagram[0]).expect("a listener");
                 }
                 Action::Absorb {
                     outcome: Outcome::Authenticated,
@@ -270,25 +274,32 @@ fn trusted_datagrams_go_first_and_no_lane_starves() {
             }
         });
         let socket = bound(at(GATEWAY[0], 5062));
-        socket.send_to(b"gate", at(SOFTSWITCH[0], PORTS.punt[2])).expect("sent");
+        socket.send_to(b"gate", at(SOFTSWITCH[0], PORTS.punt[3])).expect("sent");
         thread::sleep(Duration::from_millis(200));
-        for lane in [2, 1, 0] {
+        for lane in Lane::ALL.into_iter().rev() {
             for _ in 0..100 {
-                socket.send_to(b"x", at(SOFTSWITCH[0], PORTS.punt[lane])).expect("sent");
+                socket
+                    .send_to(&[lane as u8], at(SOFTSWITCH[0], PORTS.punt[lane as usize]))
+                    .expect("sent");
             }
         }
         open.send(()).expect("the gate");
-        let order: Vec<_> = (0..300).map(|_| order.recv_timeout(WAIT).expect("all arrive")).collect();
-        assert!(order[..100].iter().all(|(trusted, _)| *trusted), "trusted first");
-        let denied = order.iter().position(|(_, denied)| *denied).expect("denied ones");
-        let untrusted = order
-            .iter()
-            .rposition(|(trusted, denied)| !trusted && !denied)
-            .expect("untrusted ones");
-        assert!(
-            100 < denied && denied < untrusted,
-            "denied at {denied}, last untrusted at {untrusted}"
+        let order: Vec<_> = (0..400).map(|_| order.recv_timeout(WAIT).expect("all arrive")).collect();
+        let first = |lane: Lane| order.iter().position(|one| *one == lane as u8).expect("some of each");
+        let last = |lane: Lane| order.iter().rposition(|one| *one == lane as u8).expect("some of each");
+        assert_eq!(
+            (first(Lane::Trusted), last(Lane::Trusted), first(Lane::Known)),
+            (0, 99, 100),
+            "trusted first"
         );
+        for [higher, lower] in [[Lane::Known, Lane::Untrusted], [Lane::Untrusted, Lane::Denied]] {
+            assert!(
+                first(higher) < first(lower) && first(lower) < last(higher),
+                "{}: no lane starves",
+                lower.label()
+            );
+            assert!(last(higher) < last(lower), "{} goes before {}", higher.label(), lower.label());
+        }
         workers.stop().expect("a regular end");
     });
 }
@@ -302,7 +313,7 @@ fn a_socket_has_room_for_a_burst() {
             tcp: TcpLimits::default(),
         };
         let groups = socket::bind(&options).expect("sockets");
-        assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [6]);
+        assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [8]);
         for endpoint in groups.into_iter().flatten() {
             // The kernel doubles what was asked for, for its own use.
             assert_eq!(Socket::from(endpoint.socket).recv_buffer_size().expect("a size"), 8 << 20);

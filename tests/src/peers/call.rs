@@ -63,6 +63,13 @@ impl Call {
         }
     }
 
+    /// To another host.
+    #[must_use]
+    pub const fn to(mut self, to: Host) -> Self {
+        self.to = to;
+        self
+    }
+
     /// Over another transport or family.
     #[must_use]
     pub const fn via(mut self, via: Via) -> Self {

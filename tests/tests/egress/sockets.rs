@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use sipauth_common::decide::Lookup as _;
+use sipauth_common::{config::Lane, decide::Lookup as _};
 use sipauth_tests::{frame::INVITE, require_root};
 use sipauth_user::datapath::{self, Attached, Pins, Programs, XdpMode};
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Strangers are challenged in the lane of the untrusted.
-const PUNTED: u16 = PUNT[1];
+const PUNTED: u16 = PUNT[Lane::Untrusted as usize];
 /// Longer than anything takes that happens, also in an emulated VM.
 const WAIT: Duration = Duration::from_secs(10);
 /// How long nothing must happen.
@@ -114,6 +114,8 @@ fn datagrams(offload: bool) {
             host.softswitch.send_to(INVITE, at(there, 40_000)).expect("sent");
             assert!(programs.maps.peer(&address(there)).is_some(), "a request teaches");
             far.run(|| client.recv_from(&mut [0; 100])).expect("and arrives");
+            // Whom the softswitch calls has another lane, where nobody listens here.
+            programs.maps.delete_peer(&address(there)).expect("PEERS");
 
             drop(programs);
             assert_eq!(host.exchange(far, &client, sip, true, short), SIP, "without the loader");

@@ -20,7 +20,7 @@ use sipauth_user::datapath::{self, Pins, Programs};
 /// The protected port.
 pub(crate) const SIP: u16 = 5060;
 /// Its punt ports, by lane.
-pub(crate) const PUNT: [u16; LANES] = [15_060, 16_060, 17_060];
+pub(crate) const PUNT: [u16; LANES] = [15_060, 16_060, 17_060, 18_060];
 /// A port that is nothing to us.
 pub(crate) const OTHER: u16 = 15_059;
 const HOUR: u64 = 3_600_000_000_000;
@@ -44,7 +44,7 @@ pub(crate) fn load(pins: Option<&Pins>) -> Programs {
         punt,
         protected,
         flags,
-        reserved: [0; 3],
+        reserved: 0,
     };
     maps.set_port_role(SIP, role(PUNT, 0, port::PROTECTED)).expect("PORT_ROLES");
     for punt in PUNT {

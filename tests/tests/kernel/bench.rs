@@ -75,14 +75,14 @@ impl Bench {
         };
         bench.tables.now = datapath::monotonic_ns();
         for protected in [5060u16, 5080] {
-            let punt = [protected + 10_000, protected + 11_000, protected + 12_000];
+            let punt = [protected + 10_000, protected + 11_000, protected + 12_000, protected + 13_000];
             bench.role(
                 protected,
                 PortRole {
                     punt,
                     protected: 0,
                     flags: port::PROTECTED,
-                    reserved: [0; 3],
+                    reserved: 0,
                 },
             );
             for punt in punt {
@@ -92,7 +92,7 @@ impl Bench {
                         punt: [0; LANES],
                         protected,
                         flags: port::PUNT,
-                        reserved: [0; 3],
+                        reserved: 0,
                     },
                 );
             }

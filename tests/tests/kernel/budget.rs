@@ -4,7 +4,10 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
-use sipauth_common::reason::Reason;
+use sipauth_common::{
+    config::{DefaultPolicy, LANES, Lane},
+    reason::Reason,
+};
 use sipauth_tests::{
     frame::{ACK, Frame},
     require_root,
@@ -48,7 +51,7 @@ fn a_source_beyond_its_rate_is_dropped_and_others_are_not() {
         let mut bench = Bench::new(entry);
         populate(&mut bench);
         // Two tokens at first, and another after half a minute or so: no test takes that long.
-        bench.change(|c| c.source_rate = [1; 3]);
+        bench.change(|c| c.source_rate = [1; LANES]);
         let (passed, dropped) = many(&mut bench, &from("203.0.113.3"), 100, Reason::SourceRate);
         assert_eq!(passed + dropped, 100, "{entry}");
         assert!((2..10).contains(&passed), "{entry}: {passed}");
@@ -71,13 +74,32 @@ fn a_source_beyond_its_rate_is_dropped_and_others_are_not() {
 }
 
 #[test]
-fn a_lane_beyond_its_rate_is_dropped_and_the_trusted_lane_is_not() {
+fn a_lane_beyond_its_rate_is_dropped_and_the_lanes_above_are_not() {
     require_root!();
     stay_on_one_cpu();
     for entry in ENTRIES {
         let mut bench = Bench::new(entry);
         populate(&mut bench);
-        bench.change(|c| c.lane_rate[1] = 1);
+        // The stranger is challenged, so that he has a lane.
+        bench.change(|c| {
+            c.default_policy = DefaultPolicy::Challenge as u32;
+            c.lane_rate[Lane::Untrusted as usize] = 1;
+        });
+        let (passed, dropped) = many(&mut bench, &from("203.0.113.9"), 100, Reason::LaneRate);
+        assert_eq!(passed + dropped, 100, "{entry}");
+        assert!((2..10).contains(&passed), "{entry}: {passed}");
+        for source in ["203.0.113.3", "203.0.113.7"] {
+            assert_eq!(
+                many(&mut bench, &from(source), 50, Reason::Challenge),
+                (50, 50),
+                "{entry}: an address of a gateway, and one that the softswitch calls"
+            );
+        }
+        // A bucket that was filled at the old rate is full for long: another one.
+        drop(bench);
+        let mut bench = Bench::new(entry);
+        populate(&mut bench);
+        bench.change(|c| c.lane_rate[Lane::Known as usize] = 1);
         let (passed, dropped) = many(&mut bench, &from("203.0.113.3"), 100, Reason::LaneRate);
         assert_eq!(passed + dropped, 100, "{entry}");
         assert!((2..10).contains(&passed), "{entry}: {passed}");
@@ -95,7 +117,7 @@ fn of_tcp_only_what_opens_a_connection_costs_a_token() {
     stay_on_one_cpu();
     let mut bench = Bench::new(ENTRIES[0]);
     populate(&mut bench);
-    bench.change(|c| c.source_rate = [0; 3]);
+    bench.change(|c| c.source_rate = [0; LANES]);
     let segment = |flags| {
         Frame {
             protocol: 6,

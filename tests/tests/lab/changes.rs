@@ -86,7 +86,7 @@ fn a_datagram_from_the_wire_to_the_agents_own_port_is_dropped() -> anyhow::Resul
     add(&agent, Host::CarrierIp)?;
     let before = agent.stats()?;
     for host in [Host::CarrierIp, Host::Stranger] {
-        for port in [61060, 61061, 61062] {
+        for port in [61060, 61061, 61062, 61063] {
             lab.inside(host, || {
                 let socket = UdpSocket::bind((host.v4(), 5060))?;
                 socket.send_to(invite((host.v4(), 5060).into()).as_bytes(), (Host::Softswitch.v4(), port))?;
@@ -95,7 +95,7 @@ fn a_datagram_from_the_wire_to_the_agents_own_port_is_dropped() -> anyhow::Resul
         }
     }
     std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(agent.stats()?.reason("punt_port") - before.reason("punt_port"), 6);
+    assert_eq!(agent.stats()?.reason("punt_port") - before.reason("punt_port"), 8);
     assert_eq!(agent.stats()?.authentication("challenged"), before.authentication("challenged"));
     Ok(())
 }

@@ -237,10 +237,11 @@ fn fill(state: &Path) -> anyhow::Result<()> {
             username: None,
             realm: None,
             password: None,
+            credentials: None,
             digest: sipauth_user::config::RawDigest::default(),
             priority: 0,
         };
-        raw.validate("sipauth", |_, _, password| password.clone())
+        raw.validate("sipauth", None, |_, _, password| password.clone())
     });
     let gateways: Vec<_> = gateways.collect::<Result<_, _>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,6 +1,6 @@
 use crate::auth::{
-    Action, Outcome, Settings,
-    testing::{Bench, Client, arrival, reply, request},
+    Action, Arrival, Outcome, Settings,
+    testing::{Bench, Client, URI, arrival, reply, request},
 };
 
 const PASSWORD: &str = "192.0.2.200:5060";
@@ -45,7 +45,7 @@ fn who_may_send_what_without_a_password() {
         ("INVITE", "", STRANGER, true, false, "absorb", Outcome::UnknownSource),
     ] {
         let mut bench = Bench::new(Settings::default());
-        let arrival = crate::auth::Arrival {
+        let arrival = Arrival {
             trusted,
             denied,
             ..arrival(source)
@@ -65,7 +65,7 @@ fn the_ack_to_our_own_response_is_absorbed_also_on_the_trusted_lane() {
     let text = reply(&bench.send(&request("INVITE", "", 1, ""), PASSWORD));
     let to = text.lines().find(|line| line.starts_with("To: ")).unwrap();
     let tag = &to[to.find(";tag=").unwrap()..];
-    let trusted = crate::auth::Arrival {
+    let trusted = Arrival {
         trusted: true,
         ..arrival(PASSWORD)
     };
@@ -90,11 +90,32 @@ fn what_is_no_request_is_absorbed() {
         assert_eq!(bench.send(datagram, PASSWORD), Action::Absorb { outcome: expected });
     }
     // From a connection that has authenticated, it belongs to the softswitch.
-    let trusted = crate::auth::Arrival {
+    let trusted = Arrival {
         trusted: true,
         ..arrival(PASSWORD)
     };
     assert_eq!(bench.send_as(response, &trusted).outcome(), Outcome::InDialog);
+}
+
+#[test]
+fn a_tag_of_another_address_than_the_first_begins_no_way_past_the_password() {
+    for (to, from_peer, from_flow) in [
+        ("<sip:b@h>;tag=t", "release", "release"),
+        ("<sip:b@h>, <sip:c@h>;tag=t", "403", "401"),
+        ("<sip:b@h>;x, <sip:c@h>;tag=t", "403", "401"),
+        ("b\"<sip:b@h>;x\";tag=t", "403", "401"),
+    ] {
+        let mut bench = Bench::new(Settings::default());
+        let datagram = String::from_utf8(request("INVITE", "", 1, ""))
+            .unwrap()
+            .replace(&format!("<{URI}>"), to);
+        assert_eq!(short(&bench.send(datagram.as_bytes(), PEER)), from_peer, "{to}");
+        let flow = Arrival {
+            trusted: true,
+            ..arrival(PASSWORD)
+        };
+        assert_eq!(short(&bench.send_as(datagram.as_bytes(), &flow)), from_flow, "{to}");
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::{
 const SOFTSWITCH: [&str; 2] = ["203.0.113.1", "2001:db8::1"];
 const PORTS: PuntPorts = PuntPorts {
     protected: 5060,
-    punt: [5161, 5162, 5163],
+    punt: [5161, 5162, 5163, 5164],
 };
 
 /// By the method: INVITE authenticates, as gateway 7; what follows is released if it is trusted; the rest is refused.

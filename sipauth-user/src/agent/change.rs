@@ -1,0 +1,216 @@
+//! Changes of gateways: store, maps and snapshot together or not at all.
+
+mod apply;
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{directory::Accounts, fill, flows, state::Agent};
+use crate::{
+    auth::{Ha1, Qop},
+    compile::{Edit, MapChange, Snapshot, weakened},
+    control::{GatewayInfo, Response},
+    datapath::DatapathError,
+    gateway::{Gateway, GatewayError, RawGateway, Secret, SetGateway, Warning},
+    store::Change,
+};
+
+/// Credentials to store, from a username, realm and password.
+fn derive(username: &str, realm: &str, password: &Secret) -> Secret {
+    Secret::new(Ha1::derive(username, realm, password.expose()).to_text())
+}
+
+impl Agent {
+    /// Adds a gateway: enforced and stored when this returns, or neither.
+    pub(super) async fn add(&self, raw: RawGateway) -> Response {
+        let gateway = match raw.validate(&self.settings().realm, None, derive) {
+            Ok(gateway) => gateway,
+            Err(error) => return error.into(),
+        };
+        let store = self.store().await;
+        let old = self.accounts_owned();
+        if old.snapshot.by_name(&gateway.name).is_some() {
+            return GatewayError::Exists { gateway: gateway.name }.into();
+        }
+        if let Err(error) = check_username(&old.snapshot, &gateway) {
+            return error.into();
+        }
+        let warnings = self.warnings(&old.snapshot, &gateway);
+        let mut change = match store.begin().await {
+            Ok(change) => change,
+            Err(error) => return error.into(),
+        };
+        let id = match change.add(&gateway).await {
+            Ok(id) => id,
+            Err(error) => return error.into(),
+        };
+        let info = GatewayInfo::new(id, &gateway);
+        let edit = Edit {
+            remove: Vec::new(),
+            put: vec![(id, gateway)],
+        };
+        if let Err(refusal) = self.carry_out(change, &old, edit).await {
+            return refusal;
+        }
+        tracing::info!(gateway = info.name, mode = info.mode.label(), "gateway added");
+        Response::Added { gateway: info, warnings }
+    }
+
+    /// Changes fields of a gateway: enforced and stored when this returns, or neither.
+    pub(super) async fn set(&self, name: &str, fields: SetGateway) -> Response {
+        let store = self.store().await;
+        let old = self.accounts_owned();
+        let Some((id, present)) = old.snapshot.by_name(name) else {
+            return GatewayError::Unknown { gateway: name.to_owned() }.into();
+        };
+        let gateway = match fields.over(present).validate(&self.settings().realm, Some(present), derive) {
+            Ok(gateway) => gateway,
+            Err(error) => return error.into(),
+        };
+        if let Err(error) = check_username(&old.snapshot, &gateway) {
+            return error.into();
+        }
+        let warnings = self.warnings(&old.snapshot, &gateway);
+        let info = GatewayInfo::new(id, &gateway);
+        if gateway == *present {
+            return Response::Changed { gateway: info, warnings };
+        }
+        let mut change = match store.begin().await {
+            Ok(change) => change,
+            Err(error) => return error.into(),
+        };
+        if let Err(error) = change.replace(id, &gateway).await {
+            return error.into();
+        }
+        let edit = Edit {
+            remove: Vec::new(),
+            put: vec![(id, gateway)],
+        };
+        if let Err(refusal) = self.carry_out(change, &old, edit).await {
+            return refusal;
+        }
+        tracing::info!(gateway = info.name, mode = info.mode.label(), "gateway changed");
+        Response::Changed { gateway: info, warnings }
+    }
+
+    /// Removes a gateway: refused and forgotten when this returns, or neither.
+    pub(super) async fn remove(&self, name: &str) -> Response {
+        let store = self.store().await;
+        let old = self.accounts_owned();
+        let mut change = match store.begin().await {
+            Ok(change) => change,
+            Err(error) => return error.into(),
+        };
+        let id = match change.remove(name).await {
+            Ok(id) => id,
+            Err(error) => return error.into(),
+        };
+        let Some(gateway) = old.snapshot.gateway(id) else {
+            return Response::failed(&"the store has a gateway that is not enforced; restart the agent");
+        };
+        let info = GatewayInfo::new(id, gateway);
+        let edit = Edit {
+            remove: vec![id],
+            put: Vec::new(),
+        };
+        if let Err(refusal) = self.carry_out(change, &old, edit).await {
+            return refusal;
+        }
+        tracing::info!(gateway = info.name, "gateway removed");
+        Response::Removed { gateway: info }
+    }
+
+    /// Brings maps and snapshot to the state after `edit`, and commits; where a step fails all is as before.
+    async fn carry_out(&self, change: Change, old: &Arc<Accounts>, edit: Edit) -> Result<(), Response> {
+        let touched: Vec<u32> = edit.remove.iter().copied().chain(edit.put.iter().map(|(id, _)| *id)).collect();
+        for (id, _) in edit.put.iter().filter(|(id, _)| old.snapshot.gateway(*id).is_none()) {
+            self.maps().reset_gateway_stats(*id).map_err(|error| Response::failed(&error))?;
+        }
+        let only_removes = edit.put.is_empty();
+        let (snapshot, steps) = old.snapshot.edited(edit);
+        let new = Arc::new(old.edited(snapshot, &touched, self.settings()));
+        // What the maps send calls to is there before they do, and until they no longer do.
+        if !only_removes {
+            self.set_accounts(Arc::clone(&new));
+        }
+        if let Err(error) = self.enforce(&steps, &new) {
+            self.set_accounts(Arc::clone(old));
+            return Err(Response::failed(&error));
+        }
+        self.set_accounts(Arc::clone(&new));
+        if let Err(error) = change.commit().await {
+            self.retreat(&steps, old);
+            return Err(error.into());
+        }
+        let gone: HashMap<u32, &Gateway> = touched
+            .iter()
+            .filter_map(|id| Some((*id, old.snapshot.gateway(*id)?)))
+            .filter(|(id, gateway)| new.snapshot.gateway(*id) != Some(*gateway))
+            .collect();
+        for id in gone.keys().filter(|id| new.snapshot.gateway(**id).is_none()) {
+            self.events.forget(*id);
+        }
+        // Last: a flow cannot be given back. Until here the gateway's calls under way had it.
+        flows::forget(self, &gone, &new.snapshot).map_err(|error| {
+            Response::failed(&format!(
+                "the change is made, but not all flows of what is gone are forgotten ({error}); restart the agent to forget them"
+            ))
+        })
+    }
+
+    /// Brings the maps to the new state, or leaves them as they were.
+    fn enforce(&self, change: &MapChange, new: &Accounts) -> Result<(), DatapathError> {
+        fill::apply(self.maps(), &change.before, &change.steps)?;
+        self.set_policy(new.default_policy)
+            .inspect_err(|_| fill::undo(self.maps(), &change.before, &change.steps))
+    }
+
+    /// Back to the state before a change that could not be stored.
+    fn retreat(&self, change: &MapChange, old: &Arc<Accounts>) {
+        fill::undo(self.maps(), &change.before, &change.steps);
+        if let Err(error) = self.set_policy(old.default_policy) {
+            tracing::error!(%error, "the maps could not be put back; restart the agent to compile them anew");
+        }
+        self.set_accounts(Arc::clone(old));
+    }
+
+    /// What the operator should hear of a gateway that comes or changes.
+    fn warnings(&self, present: &Snapshot, gateway: &Gateway) -> Vec<String> {
+        let all = gateway.warnings().into_iter().chain(self.unreachable(gateway));
+        all.chain(weakened(present, gateway)).map(|warning| warning.to_string()).collect()
+    }
+
+    /// What the challenge that a gateway from anywhere gets, which is the agent's own, lacks for it.
+    fn unreachable(&self, gateway: &Gateway) -> Option<Warning> {
+        let general = &self.settings().digest;
+        let rules = gateway.digest.rules(general).ok().filter(|_| gateway.is_anywhere())?;
+        let offered = [false, true]
+            .into_iter()
+            .any(|integrity| general.qop.accepts(integrity) && rules.qop.accepts(integrity));
+        let what = if gateway.realm.as_ref().is_some_and(|realm| *realm != self.settings().realm) {
+            "realm"
+        } else if !rules.algorithms.iter().any(|one| general.algorithms.contains(one)) {
+            "algorithms"
+        } else if !offered && general.qop != Qop::None && !rules.accept_without_qop {
+            "qop"
+        } else {
+            return None;
+        };
+        Some(Warning::ChallengedOtherwise {
+            gateway: gateway.name.clone(),
+            what,
+        })
+    }
+}
+
+/// Refuses a gateway whose username another one has.
+fn check_username(present: &Snapshot, gateway: &Gateway) -> Result<(), GatewayError> {
+    let owner = gateway.username.as_ref().and_then(|username| present.account(username.as_bytes()));
+    match (owner, &gateway.username) {
+        (Some((_, other)), Some(username)) if other.name != gateway.name => Err(GatewayError::UsernameTaken {
+            gateway: gateway.name.clone(),
+            username: username.clone(),
+            other: other.name.clone(),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,251 @@
+//! A whole list of gateways at once: the difference to what is there, shown or carried out, all or nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Agent, derive};
+use crate::{
+    compile::{Edit, Snapshot},
+    control::{ApplyReport, ChangedGateway, GatewayInfo, Response},
+    gateway::{Gateway, GatewayError, RawGateway},
+};
+
+/// Errors and warnings that are named one by one.
+const NAMED: usize = 20;
+
+/// The difference, by what happens to a gateway.
+#[derive(Default)]
+struct Plan {
+    add: Vec<Gateway>,
+    change: Vec<(u32, Gateway)>,
+    remove: Vec<u32>,
+    unchanged: usize,
+}
+
+impl Plan {
+    const fn is_empty(&self) -> bool {
+        self.add.is_empty() && self.change.is_empty() && self.remove.is_empty()
+    }
+}
+
+impl Agent {
+    /// Brings the gateways to this list; those that are not in it go only with `prune`. `dry_run` says what would be done.
+    pub(in crate::agent) async fn apply(&self, raws: Vec<RawGateway>, prune: bool, dry_run: bool) -> Response {
+        let store = self.store().await;
+        let old = self.accounts_owned();
+        let plan = match plan(raws, prune, &old.snapshot, &self.settings().realm) {
+            Ok(plan) => plan,
+            Err(errors) => return Response::failed(&errors),
+        };
+        let mut report = report(&plan, &old.snapshot, dry_run);
+        // The new ones have no ids yet, so they are not compared with each other here.
+        let (listed, _) = old.snapshot.edited(Edit {
+            remove: plan.remove.clone(),
+            put: plan.change.clone(),
+        });
+        for gateway in plan.add.iter().chain(plan.change.iter().map(|(_, gateway)| gateway)) {
+            report.warnings.extend(self.warnings(&listed, gateway));
+        }
+        shorten(&mut report.warnings, "warnings");
+        if dry_run || plan.is_empty() {
+            return Response::Applied(report);
+        }
+        let mut change = match store.begin().await {
+            Ok(change) => change,
+            Err(error) => return error.into(),
+        };
+        // Removed first: names and usernames are free then.
+        for id in &plan.remove {
+            let Some(gateway) = old.snapshot.gateway(*id) else { continue };
+            if let Err(error) = change.remove(&gateway.name).await {
+                return error.into();
+            }
+        }
+        if let Err(error) = change.replace_many(&plan.change).await {
+            return error.into();
+        }
+        // Not an id of one that goes: its flows and counters are forgotten only after the change.
+        let ids = match change.add_many_beside(&plan.add, &plan.remove).await {
+            Ok(ids) => ids,
+            Err(error) => return error.into(),
+        };
+        let edit = Edit {
+            remove: plan.remove,
+            put: ids.into_iter().zip(plan.add).chain(plan.change).collect(),
+        };
+        if let Err(refusal) = self.carry_out(change, &old, edit).await {
+            return refusal;
+        }
+        tracing::info!(
+            added = report.added.len(),
+            changed = report.changed.len(),
+            removed = report.removed.len(),
+            "gateways applied"
+        );
+        Response::Applied(report)
+    }
+}
+
+/// The difference; else every error, as far as there is room.
+fn plan(raws: Vec<RawGateway>, prune: bool, present: &Snapshot, realm: &str) -> Result<Plan, String> {
+    let (mut plan, mut errors) = (Plan::default(), Vec::new());
+    let mut names = HashSet::with_capacity(raws.len());
+    let mut usernames: HashMap<String, String> = HashMap::new();
+    for raw in raws {
+        let old = present.by_name(&raw.name);
+        let gateway = match raw.validate(realm, old.map(|(_, gateway)| gateway), derive) {
+            Ok(gateway) => gateway,
+            Err(error) => {
+                errors.push(error.to_string());
+                continue;
+            }
+        };
+        if !names.insert(gateway.name.clone()) {
+            errors.push(format!("gateway {}: it is there twice; leave one out", gateway.name));
+            continue;
+        }
+        if let Some(username) = &gateway.username
+            && let Some(other) = usernames.insert(username.clone(), gateway.name.clone())
+        {
+            errors.push(taken(&gateway.name, username, &other));
+            continue;
+        }
+        match old {
+            Some((_, old)) if *old == gateway => plan.unchanged += 1,
+            Some((id, _)) => plan.change.push((id, gateway)),
+            None => plan.add.push(gateway),
+        }
+    }
+    for (id, gateway) in present.iter().filter(|(_, gateway)| !names.contains(&gateway.name)) {
+        if prune {
+            plan.remove.push(id);
+        } else if let Some(username) = &gateway.username
+            && let Some(new) = usernames.get(username)
+        {
+            errors.push(taken(new, username, &gateway.name));
+        }
+    }
+    if errors.is_empty() {
+        return Ok(plan);
+    }
+    shorten(&mut errors, "errors");
+    errors.push("nothing was applied".to_owned());
+    Err(errors.join("\n"))
+}
+
+fn taken(gateway: &str, username: &str, other: &str) -> String {
+    let (gateway, username, other) = (gateway.to_owned(), username.to_owned(), other.to_owned());
+    GatewayError::UsernameTaken { gateway, username, other }.to_string()
+}
+
+fn shorten(lines: &mut Vec<String>, what: &str) {
+    let more = lines.len().saturating_sub(NAMED);
+    if more > 0 {
+        lines.truncate(NAMED);
+        lines.push(format!("and {more} more {what}"));
+    }
+}
+
+fn report(plan: &Plan, present: &Snapshot, dry_run: bool) -> ApplyReport {
+    let removed = plan.remove.iter();
+    let mut removed: Vec<_> = removed
+        .filter_map(|id| Some(GatewayInfo::new(*id, present.gateway(*id)?)))
+        .collect();
+    removed.sort_by(|a, b| a.name.cmp(&b.name));
+    let changed = plan.change.iter().filter_map(|(id, new)| {
+        let old = present.gateway(*id)?;
+        Some(ChangedGateway {
+            before: GatewayInfo::new(*id, old),
+            after: GatewayInfo::new(*id, new),
+            password: old.credentials != new.credentials,
+        })
+    });
+    ApplyReport {
+        dry_run,
+        added: plan.add.iter().map(|gateway| GatewayInfo::new(0, gateway)).collect(),
+        changed: changed.collect(),
+        removed,
+        unchanged: plan.unchanged,
+        warnings: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::{
+        config::RawDigest,
+        gateway::{Mode, Secret},
+    };
+
+    fn raw(name: &str, mode: Mode, addresses: &[&str], username: Option<&str>) -> RawGateway {
+        RawGateway {
+            name: name.to_owned(),
+            mode,
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            ports: Vec::new(),
+            username: username.map(str::to_owned),
+            realm: None,
+            password: username.map(|_| Secret::new("secret of the test".to_owned())),
+            credentials: None,
+            digest: RawDigest::default(),
+            priority: 0,
+        }
+    }
+
+    fn present(raws: &[RawGateway]) -> Snapshot {
+        let gateways = raws.iter().map(|raw| raw.clone().validate("r", None, derive).unwrap());
+        Snapshot::new((1..).zip(gateways).collect())
+    }
+
+    #[test]
+    fn the_difference_has_what_comes_what_changes_and_with_prune_what_goes() {
+        let (ip, pw) = (raw("ip", Mode::Ip, &["10.0.0.1"], None), raw("pw", Mode::Password, &[], Some("u")));
+        let old = present(&[ip.clone(), pw.clone(), raw("gone", Mode::Ip, &["10.0.0.9"], None)]);
+        let moved = RawGateway {
+            addresses: vec!["10.0.0.2".to_owned()],
+            ..ip
+        };
+        // Without its password, which is known.
+        let silent = RawGateway { password: None, ..pw };
+        let new = raw("new", Mode::Ip, &["10.0.0.3"], None);
+        for prune in [false, true] {
+            let plan = plan(vec![moved.clone(), silent.clone(), new.clone()], prune, &old, "r").unwrap();
+            assert_eq!(plan.add.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["new"]);
+            assert_eq!(plan.change.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1]);
+            assert_eq!((plan.unchanged, plan.remove), (1, if prune { vec![3] } else { Vec::new() }));
+        }
+    }
+
+    #[test]
+    fn every_error_is_named_and_nothing_is_planned() {
+        let old = present(&[raw("pw", Mode::Password, &[], Some("u"))]);
+        let error = plan(
+            vec![
+                raw("a", Mode::Ip, &["nowhere"], None),
+                raw("b", Mode::Ip, &["10.0.0.1"], None),
+                raw("b", Mode::Ip, &["10.0.0.1"], None),
+                raw("c", Mode::Password, &[], Some("u")),
+                raw("d", Mode::Password, &[], Some("v")),
+                raw("e", Mode::Password, &[], Some("v")),
+            ],
+            false,
+            &old,
+            "r",
+        )
+        .err()
+        .unwrap();
+        for words in [
+            "nowhere",
+            "gateway b: it is there twice",
+            "gateway c",
+            "belongs to gateway pw",
+            "gateway e",
+            "nothing was applied",
+        ] {
+            assert!(error.contains(words), "{words}: {error}");
+        }
+        // With the other gateway gone, or renamed, the username is free.
+        assert!(plan(vec![raw("c", Mode::Password, &[], Some("u"))], true, &old, "r").is_ok());
+    }
+}

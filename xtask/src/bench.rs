@@ -1,0 +1,46 @@
+//! `cargo xtask bench`: measurements, each with its method in its own file, and its figures as JSON in `target/bench`.
+
+mod calls;
+mod cpu;
+mod sides;
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Subcommand;
+
+use crate::shell;
+
+/// What to measure.
+#[derive(Subcommand)]
+pub(crate) enum What {
+    /// CPU time of a call with digest, beside Kamailio doing the same
+    Calls(calls::Options),
+}
+
+/// Measures.
+///
+/// # Errors
+/// When not root, or something cannot be built or started.
+pub(crate) fn run(what: &What) -> Result<()> {
+    ensure!(shell::is_root(), "measurements run in network namespaces: run this as root");
+    sipauth_tests::cleanup::on_ctrl_c()?;
+    match what {
+        What::Calls(options) => calls::run(options),
+    }
+}
+
+/// Builds the agent as it is deployed.
+fn release_build() -> Result<PathBuf> {
+    shell::run(shell::cargo().args(["build", "--release", "--package", "sipauth-user", "--bin", "sipauth"]))?;
+    Ok(shell::target_dir().join("release/sipauth"))
+}
+
+/// Writes the figures of a measurement.
+fn save(name: &str, figures: &serde_json::Value) -> Result<PathBuf> {
+    let directory = shell::target_dir().join("bench");
+    fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    let path = directory.join(format!("{name}.json"));
+    fs::write(&path, format!("{figures:#}\n")).with_context(|| path.display().to_string())?;
+    Ok(path)
+}
