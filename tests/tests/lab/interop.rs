@@ -240,3 +240,39 @@ fn a_telephone_behind_the_nat_is_called_where_it_registered() -> anyhow::Result<
     }
     Ok(())
 }
+
+/// What a gateway may be set to, and which of Linphone, baresip and sipsak still register.
+const SETTINGS: [(&[&str], [bool; 3]); 6] = [
+    (&["--challenge", "407"], [true, true, true]),
+    (&["--qop", "none"], [true, true, true]),
+    (&["--qop", "both"], [true, true, true]),
+    (&["--one-time-nonces"], [true, true, true]),
+    (&["--algorithm", "SHA-256"], [true, false, false]),
+    (&["--algorithm", "SHA-256", "--algorithm", "MD5"], [true, false, false]),
+];
+
+#[test]
+fn real_programs_live_with_the_settings_that_their_makers_knew() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let switch = Switch::start(&lab)?;
+    let agent = Agent::start(&lab, &[])?;
+    let host = Host::PbxPassword;
+    let own = host.v4().to_string();
+    for (settings, expected) in SETTINGS {
+        let mut options = vec!["--username", host.name(), "--password-stdin", "--address", &own];
+        options.extend(settings);
+        agent.add_with_input(host.name(), "password", &options, &format!("{PASSWORD}\n"))?;
+        let site = Site::new(&agent, &switch, host, Via::Udp4)?;
+        let registers = [
+            Linphone::start(&lab, host, Via::Udp4, site.account())?.is_registered()?,
+            Baresip::start(&lab, host, Via::Udp4, site.account())?.is_registered()?,
+            Sipsak::new(&lab, host, Via::Udp4, site.account()).register()?,
+        ];
+        assert_eq!(registers, expected, "{settings:?}: {}", site.what("registration"));
+        let right = u64::try_from(expected.iter().filter(|works| **works).count())?;
+        assert_eq!(site.moved("authenticated")?, right, "{settings:?}: {}", site.what("registration"));
+        assert_eq!(agent.cli(&["gateway", "remove", host.name()])?.code, 0);
+    }
+    Ok(())
+}
