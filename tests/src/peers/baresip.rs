@@ -41,7 +41,9 @@ impl Softphone for Baresip {
     }
 
     fn is_registered(&mut self) -> anyhow::Result<bool> {
-        Ok(self.program.wait_for_output(&["200 OK", "401 Unauthorized"])? == 0)
+        // The last is what it says of a challenge for an algorithm that it has not.
+        let ends = ["200 OK", "401 Unauthorized", "Function not implemented"];
+        Ok(self.program.wait_for_output(&ends)? == 0)
     }
 
     fn dial(&mut self) -> anyhow::Result<bool> {
