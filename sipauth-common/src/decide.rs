@@ -141,6 +141,21 @@ pub fn decide<L: Lookup>(packet: &PacketView, maps: &L) -> Decision {
     }
 }
 
+/// What becomes of a [`Reason::FlowAck`] once its message was searched for the agent's tag ([`crate::sip::may_be_own_ack`]): without, it
+/// belongs to a call of the softswitch and goes straight on, so that the BYE behind it does not overtake it. Apart from [`decide`],
+/// since only these few messages are worth the search.
+#[inline(always)]
+#[must_use]
+pub fn acknowledged(decision: Decision, may_be_own: bool) -> Decision {
+    if may_be_own || decision.reason as u32 != Reason::FlowAck as u32 {
+        return decision;
+    }
+    Decision {
+        reason: Reason::Flow,
+        ..decision
+    }
+}
+
 /// The source is an address of a gateway.
 #[inline(always)]
 fn known<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, policy: &Policy) -> Decision {
@@ -245,7 +260,7 @@ fn password<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: 
         // TCP: only a connection that the softswitch itself opened is not the agent's.
         None => flow.is_some() && matches!(packet.content, Content::Tcp { opens: false }),
         Some(Class::Request(method)) if method.is_initial() => false,
-        // It may answer the agent's own challenge, which the softswitch knows nothing of; the agent tells by the To tag.
+        // It may be to the agent's own challenge, which the softswitch knows nothing of: see `acknowledged`.
         Some(Class::Request(Method::Ack)) if flow.is_some() && config.agent_alive(maps.now()) => {
             return Decision {
                 reason: Reason::FlowAck,

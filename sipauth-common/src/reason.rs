@@ -89,7 +89,7 @@ reasons! {
     SourceRate        Drop "source_rate"         "more requests for the agent than one source may send",
     LaneRate          Drop "lane_rate"           "more requests for the agent than the budget of the lane",
     Challenge         Punt "challenge"           "a request that needs digest authentication",
-    FlowAck           Punt "flow_ack"            "an ACK from an authenticated source; the agent keeps those to its own challenges",
+    FlowAck           Punt "flow_ack"            "an ACK from an authenticated source that may be to a challenge of the agent, which keeps those",
     PeerRequest       Punt "peer_request"        "a request from a routing gateway, which the agent must look into",
     ReplyMismatch     Punt "reply_port_mismatch" "the source port does not match; refused with an answer (403, or a TCP reset)",
     ReplyUnknown      Punt "reply_unknown_source" "unknown source; refused with an answer (403, or a TCP reset)",

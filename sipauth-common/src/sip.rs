@@ -4,6 +4,17 @@
 /// Bytes that [`classify`] looks at; a shorter payload is padded with zeros.
 pub const WINDOW: usize = 16;
 
+/// How a To tag of the agent's begins in a header, with what stands before it. Eight bytes, to be compared at once.
+pub const OWN_TAG: [u8; 8] = *b";tag=sa-";
+/// So many bytes of an ACK are searched for [`OWN_TAG`]; few are longer.
+pub const ACK_WINDOW: usize = 1_024;
+
+/// Whether an ACK may be to an answer of the agent's own, which is none of the softswitch's. One that is too long to tell may be.
+#[must_use]
+pub fn may_be_own_ack(message: &[u8]) -> bool {
+    message.len() > ACK_WINDOW || message.windows(OWN_TAG.len()).any(|bytes| bytes == OWN_TAG)
+}
+
 /// A request method (RFC 3261 and its extensions).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Method {

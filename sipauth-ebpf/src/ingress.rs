@@ -13,6 +13,7 @@ use sipauth_common::{
 };
 
 use crate::{
+    ack,
     maps::{FLOWS, Maps},
     packet::Packet,
     parse::{self, Parsed},
@@ -32,7 +33,8 @@ pub(crate) fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     let maps = Maps::new();
     let (parsed, decision) = match parse::frame(ctx.ctx, &packet) {
         Ok(parsed) => {
-            let decision = budget(parsed, &maps, decide(&parsed.view, &maps));
+            let decision = ack::judge(&packet, parsed, decide(&parsed.view, &maps));
+            let decision = budget(parsed, &maps, decision);
             (Some(parsed), decision)
         }
         Err(reason) => (

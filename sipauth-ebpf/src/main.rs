@@ -10,6 +10,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod ack;
 mod egress;
 mod ingress;
 mod maps;

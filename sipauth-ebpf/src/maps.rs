@@ -15,6 +15,7 @@ use sipauth_common::{
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
     reason::Reason,
+    sip::ACK_WINDOW,
     stats::{Bucket, Count, GatewayStats, RateKey},
 };
 
@@ -69,6 +70,9 @@ pub(crate) static EVENTS: RingBuf<[u8; 0], { abi::EVENTS_BYTES as usize }> = Rin
 /// Where [`crate::parse`] leaves what it read; of the program alone, not pinned.
 #[btf_map]
 pub(crate) static SCRATCH: PerCpuArray<Parsed, 1> = PerCpuArray::new();
+/// Where [`crate::ack`] puts a message to search it; likewise.
+#[btf_map]
+pub(crate) static MESSAGE: PerCpuArray<[u64; ACK_WINDOW / 8], 1> = PerCpuArray::new();
 
 /// The maps as [`Lookup`], with the time read at most once a packet.
 pub(crate) struct Maps {

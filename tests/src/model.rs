@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use sipauth_common::{
     address::Address,
     config::{Config, PortRole, flags},
-    decide::{Content, Decision, Lookup, PacketView, decide},
+    decide::{Content, Decision, Lookup, PacketView, acknowledged, decide},
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
     reason::{Reason, Verdict},
@@ -262,11 +262,19 @@ pub struct Expected {
     pub rewritten: Option<(usize, u16)>,
 }
 
+/// The whole decision about a frame that was read.
+pub fn judge<L: Lookup>(frame: &[u8], read: &Read, maps: &L) -> Decision {
+    let length = usize::from(be16(frame, read.transport + 4).unwrap_or_default());
+    let end = frame.len().min(read.transport + length);
+    let message = frame.get(read.transport + 8..end).unwrap_or_default();
+    acknowledged(decide(&read.view, maps), sip::may_be_own_ack(message))
+}
+
 /// What must happen to a frame while no budget is used up.
 #[must_use]
 pub fn expect<L: Lookup>(frame: &[u8], maps: &L) -> Expected {
     let (decision, read) = match read(frame) {
-        Ok(read) => (decide(&read.view, maps), Some(read)),
+        Ok(read) => (judge(frame, &read, maps), Some(read)),
         Err(reason) => (
             Decision {
                 reason,

@@ -4,7 +4,7 @@ use sipauth_common::{
     abi,
     address::Address,
     config::flags,
-    decide::{Content, Lookup as _, PacketView, decide},
+    decide::{Content, Lookup as _, PacketView, acknowledged, decide},
     reason::{Reason, Verdict},
     stats::Count,
 };
@@ -103,7 +103,8 @@ impl Agent {
                 Transport::Tcp => Content::Tcp { opens: true },
             },
         };
-        let decision = decide(&view, self.maps());
+        // An ACK to the softswitch: one to an answer of the agent interests nobody.
+        let decision = acknowledged(decide(&view, self.maps()), false);
         let accounts = self.accounts();
         let gateway = accounts.snapshot.gateway(decision.gateway);
         let verdict = decision.reason.verdict();

@@ -10,7 +10,6 @@ use sipauth_common::{
     abi,
     address::Address,
     config::{Config, DefaultPolicy, LANES, PortRole, port},
-    decide::decide,
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey, modes},
     reason::Reason,
@@ -260,7 +259,7 @@ impl Bench {
             }
         }
         if let Ok(read) = read {
-            let explained = decide(&read.view, &*self.programs.maps);
+            let explained = model::judge(bytes, &read, &*self.programs.maps);
             assert_eq!(
                 (explained.reason, explained.gateway),
                 (expected.reason, expected.gateway),

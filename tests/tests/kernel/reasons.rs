@@ -6,6 +6,7 @@ use sipauth_common::{
     config::{DefaultPolicy, flags},
     policy::{FLAG_MORE_PORTS, Policy, PortKey, modes},
     reason::Reason,
+    sip::ACK_WINDOW,
 };
 use sipauth_tests::{
     frame::{ACK as ACK_FLAG, Frame, SYN},
@@ -69,7 +70,23 @@ fn every_reason_is_reached() {
             case(&mut bench, "a response without a flow", says(from(3), RESPONSE), NoFlow, 3);
             case(&mut bench, "BYE without a flow", says(from(3), BYE), Challenge, 3);
             case(&mut bench, "BYE in a flow", says(from(5), BYE), Flow, 5);
-            case(&mut bench, "ACK in a flow", says(from(5), ACK), FlowAck, 5);
+            case(&mut bench, "ACK in a flow", says(from(5), ACK), Flow, 5);
+            for (name, before) in [
+                ("own tag", 0),
+                ("own tag at the end of what is searched", ACK_WINDOW - ACK.len() - 12),
+                ("beyond it", ACK_WINDOW),
+            ] {
+                let ack = [&ACK[..ACK.len() - 4], &vec![b'x'; before], b";tag=sa-\r\n\r\n"].concat();
+                case(&mut bench, name, says(from(5), &ack), FlowAck, 5);
+            }
+            let other = [&ACK[..ACK.len() - 4], &[b'x'; ACK_WINDOW - ACK.len()], b";tag=sa"].concat();
+            case(
+                &mut bench,
+                "almost the own tag, as long as can be",
+                says(from(5), &other[..ACK_WINDOW]),
+                Flow,
+                5,
+            );
             case(&mut bench, "ACK without a flow", says(from(3), ACK), Challenge, 3);
             case(&mut bench, "INVITE in a flow", from(5), Challenge, 5);
             case(
