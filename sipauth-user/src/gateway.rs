@@ -2,12 +2,13 @@
 //!
 //! [`RawGateway::validate`] is the only way from one to the other; the command line, the control socket and the store all take it.
 
+mod address;
 mod error;
 mod set;
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sipauth_common::policy::modes;
 use zeroize::Zeroize;
@@ -18,6 +19,7 @@ use crate::{
 };
 
 pub use self::{
+    address::address_text,
     error::{GatewayError, Warning},
     set::SetGateway,
 };
@@ -227,16 +229,6 @@ impl Gateway {
     }
 }
 
-/// A network as operators write it: a single address without its prefix length.
-#[must_use]
-pub fn address_text(net: &IpNet) -> String {
-    if net.prefix_len() == net.max_prefix_len() {
-        net.addr().to_string()
-    } else {
-        net.to_string()
-    }
-}
-
 impl RawGateway {
     /// Checks everything that can be checked without the other gateways. `default_realm` stands in where no realm is given;
     /// `present` is the gateway that this one takes the place of, whose credentials stay where username and realm do and no password
@@ -251,7 +243,7 @@ impl RawGateway {
         derive: impl FnOnce(&str, &str, &Secret) -> Secret,
     ) -> Result<Gateway, GatewayError> {
         let gateway = check_name(&self.name)?;
-        let addresses = parse_addresses(&gateway, &self.addresses)?;
+        let addresses = address::parse_all(&gateway, &self.addresses)?;
         let mut ports = self.ports;
         ports.sort_unstable();
         ports.dedup();
@@ -363,65 +355,6 @@ fn check_account(gateway: &str, username: &str, realm: &str) -> Result<(), Gatew
         });
     }
     Ok(())
-}
-
-fn parse_addresses(gateway: &str, texts: &[String]) -> Result<Vec<IpNet>, GatewayError> {
-    if texts.len() > MAX_ENTRIES {
-        return Err(GatewayError::TooMany {
-            gateway: gateway.to_owned(),
-            what: "addresses",
-        });
-    }
-    let mut addresses = texts
-        .iter()
-        .map(|text| parse_address(gateway, text.trim()))
-        .collect::<Result<Vec<_>, _>>()?;
-    addresses.sort_unstable();
-    addresses.dedup();
-    Ok(addresses)
-}
-
-/// One address or prefix, in canonical form.
-fn parse_address(gateway: &str, text: &str) -> Result<IpNet, GatewayError> {
-    let net = match text.parse::<IpAddr>() {
-        Ok(ip) => IpNet::from(ip.to_canonical()),
-        Err(_) => {
-            let net: IpNet = text.parse().map_err(|_| GatewayError::Address {
-                gateway: gateway.to_owned(),
-                text: text.chars().take(64).collect(),
-            })?;
-            unmap(net)
-        }
-    };
-    if net != net.trunc() {
-        return Err(GatewayError::HostBits {
-            gateway: gateway.to_owned(),
-            text: text.to_owned(),
-            network: net.trunc(),
-            host: net.addr(),
-        });
-    }
-    let single = net.prefix_len() == net.max_prefix_len();
-    let broadcast = matches!(net.addr(), IpAddr::V4(v4) if v4.is_broadcast());
-    if net.addr().is_multicast() || single && (net.addr().is_unspecified() || broadcast) {
-        return Err(GatewayError::NotASource {
-            gateway: gateway.to_owned(),
-            text: text.to_owned(),
-        });
-    }
-    Ok(net)
-}
-
-/// An IPv6 prefix of IPv4-mapped addresses as the IPv4 prefix that it stands for: packets carry the latter.
-fn unmap(net: IpNet) -> IpNet {
-    if let IpNet::V6(v6) = net
-        && let Some(length) = v6.prefix_len().checked_sub(96)
-        && let Some(v4) = v6.addr().to_ipv4_mapped()
-        && let Ok(net) = Ipv4Net::new(v4, length)
-    {
-        return IpNet::V4(net);
-    }
-    net
 }
 
 #[cfg(test)]

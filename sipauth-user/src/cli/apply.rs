@@ -19,6 +19,14 @@ pub struct ApplyArgs {
     /// File of gateways (TOML, a table `[[gateway]]` each); - for standard input
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
+    /// What to do with the list.
+    #[command(flatten)]
+    pub bring: BringArgs,
+}
+
+/// How to bring the agent to a list of gateways.
+#[derive(Debug, Args)]
+pub struct BringArgs {
     /// Remove gateways that are not in the file
     #[arg(long)]
     pub prune: bool,
@@ -42,11 +50,12 @@ pub struct ExportArgs {
 }
 
 pub(super) fn execute(args: &ApplyArgs, socket: &Path) -> anyhow::Result<()> {
-    bring(file::read(&args.file)?, args.prune, args.dry_run, args.output, socket)
+    bring(file::read(&args.file)?, &args.bring, socket)
 }
 
 /// Shows the difference to this list, and carries it out unless it is a dry run.
-pub(super) fn bring(gateways: Vec<RawGateway>, prune: bool, dry_run: bool, output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
+pub(super) fn bring(gateways: Vec<RawGateway>, how: &BringArgs, socket: &Path) -> anyhow::Result<()> {
+    let BringArgs { prune, dry_run, output } = *how;
     let planned = ask_to_apply(gateways.clone(), prune, true, socket)?;
     if !output.json {
         difference::print(&planned)?;

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Many, OutputArgs, apply, output};
+use super::{Many, apply, apply::BringArgs, output};
 use crate::{
     config::RawDigest,
     gateway::{Mode, RawGateway, Secret},
@@ -27,15 +27,9 @@ pub struct ImportArgs {
     /// Leave bad rows out, instead of applying nothing
     #[arg(long)]
     pub skip_bad: bool,
-    /// Remove gateways that are not in the file
-    #[arg(long)]
-    pub prune: bool,
-    /// Show the difference, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// How to print.
+    /// What to do with the list.
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub bring: BringArgs,
 }
 
 /// What a column means.
@@ -89,7 +83,7 @@ pub(super) fn execute(args: &ImportArgs, socket: &Path) -> anyhow::Result<()> {
         }
         lines.iter().for_each(|line| output::note(&format!("left out: {line}")));
     }
-    apply::bring(table.gateways, args.prune, args.dry_run, args.output, socket)
+    apply::bring(table.gateways, &args.bring, socket)
 }
 
 /// What a file holds.

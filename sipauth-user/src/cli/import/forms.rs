@@ -38,7 +38,7 @@ fn wildcard(text: &str) -> Option<String> {
     let parts: Vec<&str> = text.split('.').collect();
     let open = |part: &&str| matches!(*part, "x" | "X" | "*");
     let fixed = parts.iter().position(open)?;
-    if parts.len() != 4 || fixed == 0 || !parts[fixed..].iter().all(|part| open(part)) {
+    if parts.len() != 4 || fixed == 0 || !parts[fixed..].iter().all(open) {
         return None;
     }
     let mut octets = [0; 4];
