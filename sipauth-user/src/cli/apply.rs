@@ -61,7 +61,10 @@ pub(super) fn bring(gateways: Vec<RawGateway>, how: &BringArgs, socket: &Path) -
         difference::print(&planned)?;
     }
     if dry_run {
-        return if output.json { output::json(&planned) } else { Ok(()) };
+        if output.json {
+            return output::json(&planned);
+        }
+        return output::line(&format!("{}; nothing was changed yet", difference::summary(&planned)));
     }
     let applied = ask_to_apply(gateways, prune, false, socket)?;
     if output.json {

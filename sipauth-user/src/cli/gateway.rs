@@ -277,8 +277,9 @@ fn show(name: String, output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
     if let (Some(username), Some(realm)) = (&gateway.username, &gateway.realm) {
         output::line(&format!("username   {username}"))?;
         output::line(&format!("realm      {realm}"))?;
-        for (key, value) in digest_settings(&gateway.digest)? {
-            output::line(&format!("{key:<20} {value}"))?;
+        let digest = digest_settings(&gateway.digest)?;
+        if !digest.is_empty() {
+            output::line(&format!("digest     {}", digest.join("; ")))?;
         }
     }
     output::line(&format!("priority   {}", gateway.priority))?;
@@ -292,7 +293,7 @@ fn show(name: String, output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
 }
 
 /// What was set for this gateway alone, by the names of the flags' fields.
-fn digest_settings(digest: &RawDigest) -> anyhow::Result<Vec<(String, String)>> {
+fn digest_settings(digest: &RawDigest) -> anyhow::Result<Vec<String>> {
     let serde_json::Value::Object(fields) = serde_json::to_value(digest)? else {
         return Ok(Vec::new());
     };
@@ -301,7 +302,7 @@ fn digest_settings(digest: &RawDigest) -> anyhow::Result<Vec<(String, String)>> 
         serde_json::Value::Array(all) => all.iter().filter_map(serde_json::Value::as_str).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     };
-    Ok(fields.into_iter().map(|(key, value)| (key, text(value))).collect())
+    Ok(fields.into_iter().map(|(key, value)| format!("{key} {}", text(value))).collect())
 }
 
 /// Says whom it cuts off before it does so.

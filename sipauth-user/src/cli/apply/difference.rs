@@ -48,7 +48,7 @@ pub(super) fn print(report: &ApplyReport) -> anyhow::Result<()> {
         output::line(&paint.with(RED, "cut off:".to_owned()))?;
         some(&lost, |one| output::line(&format!("  {one}")))?;
     }
-    output::line(&summary(report))
+    Ok(())
 }
 
 /// In a line.
