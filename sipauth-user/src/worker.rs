@@ -44,8 +44,9 @@ pub trait Flows: Send + Sync + 'static {
     /// When the map cannot be written.
     fn grant(&self, source: SocketAddr, grant: FlowGrant) -> io::Result<()>;
 
-    /// Whether a gateway is still there. A TCP connection keeps its grant itself, and asks this before each use.
-    fn stands(&self, gateway: u32) -> bool;
+    /// Which holder of its id a gateway is, if it is there and may call from `source` with a password. A TCP connection keeps its grant
+    /// itself, and asks this before each use: another number is another gateway, which has the id of one that is gone.
+    fn term(&self, gateway: u32, source: SocketAddr) -> Option<u64>;
 }
 
 /// A protected port and the ports that stand for it.

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
+    sync::{Mutex, PoisonError},
 };
 
 use sipauth_common::{
@@ -63,8 +64,9 @@ impl Flows for Agent {
         Ok(())
     }
 
-    fn stands(&self, gateway: u32) -> bool {
-        self.accounts().snapshot.gateway(gateway).is_some()
+    fn term(&self, gateway: u32, source: SocketAddr) -> Option<u64> {
+        let term = self.terms.of(gateway);
+        holds(&self.accounts().snapshot, gateway, source.ip()).then_some(term)
     }
 }
 
@@ -105,7 +107,7 @@ pub(super) fn registered(agent: &Agent, shown: &Registered) -> Result<(), Datapa
     let expires = monotonic_ns().saturating_add(lifetime).min(u64::MAX - 1);
     agent.maps().put_flow(&shown.flow, &Flow { expires, ..flow })?;
     // As in `grant`: either the removal of a gateway sees this flow, or this sees the removal.
-    if !agent.stands(flow.gateway) {
+    if agent.name_of(flow.gateway).is_none() {
         agent.maps().delete_flow(&shown.flow)?;
     }
     Ok(())
@@ -122,18 +124,39 @@ fn granted(shown: &Registered) -> Option<u32> {
     Message::parse(&whole).ok()?.granted_expiry()
 }
 
+/// Whether a gateway may call from an address with a password.
+fn holds(now: &Snapshot, gateway: u32, source: IpAddr) -> bool {
+    now.gateway(gateway)
+        .is_some_and(|gateway| gateway.mode == Mode::Password && gateway.has_source(source))
+}
+
+/// How many gateways have had an id and are gone, since the start: ids are used again. As many entries as ids, at most.
+#[derive(Default)]
+pub(super) struct Terms(Mutex<HashMap<u32, u64>>);
+
+impl Terms {
+    fn of(&self, gateway: u32) -> u64 {
+        let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.get(&gateway).copied().unwrap_or(0)
+    }
+
+    /// Before the id is given to another gateway.
+    fn end(&self, gateway: u32) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(gateway).or_default() += 1;
+    }
+}
+
 /// Forgets what was learned of gateways that are gone or were changed, as far as `now` does not give it to them: their flows, and
 /// their addresses as peers.
 pub(super) fn forget(agent: &Agent, gone: &HashMap<u32, &Gateway>, now: &Snapshot) -> Result<(), DatapathError> {
     if gone.is_empty() {
         return Ok(());
     }
-    let keeps = |id: u32, source: IpAddr| {
-        now.gateway(id)
-            .is_some_and(|gateway| gateway.mode == Mode::Password && gateway.has_source(source))
-    };
+    for id in gone.keys().filter(|id| now.gateway(**id).is_none()) {
+        agent.terms.end(*id);
+    }
     for (key, flow) in agent.maps().flows()? {
-        if gone.contains_key(&flow.gateway) && !keeps(flow.gateway, key.address.into()) {
+        if gone.contains_key(&flow.gateway) && !holds(now, flow.gateway, key.address.into()) {
             agent.maps().delete_flow(&key)?;
         }
     }

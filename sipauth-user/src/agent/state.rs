@@ -11,7 +11,7 @@ use sipauth_common::config::{Config, DefaultPolicy};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{directory::Accounts, events::EventLog, fill, pardons::Pardons};
+use super::{directory::Accounts, events::EventLog, fill, flows::Terms, pardons::Pardons};
 use crate::{
     auth::NonceKeys,
     compile::Snapshot,
@@ -37,6 +37,7 @@ pub(super) struct Agent {
     attaching: std::sync::Mutex<()>,
     began: Instant,
     pub(super) events: EventLog,
+    pub(super) terms: Terms,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -66,6 +67,7 @@ impl Agent {
             attaching: std::sync::Mutex::new(()),
             began: Instant::now(),
             events: EventLog::new(),
+            terms: Terms::default(),
             shutdown,
         })
     }

@@ -53,8 +53,8 @@ impl Flows for Granted {
         Ok(())
     }
 
-    fn stands(&self, gateway: u32) -> bool {
-        gateway != 0
+    fn term(&self, gateway: u32, _: SocketAddr) -> Option<u64> {
+        (gateway != 0).then_some(0)
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use sipauth_tests::agent::Agent;
 use sipauth_tests::lab::{Host, Lab};
 use sipauth_tests::peers::{Call, SIP_PORT, Uas, Via};
 use sipauth_tests::require_root;
 
+use crate::phone::Phone;
 use crate::support::{PASSWORD, add, assert_refused, assert_refused_by_agent, digest, lab, observe};
 
 const TCP: [Via; 2] = [Via::Tcp4, Via::Tcp6];
@@ -103,6 +105,59 @@ fn a_message_in_pieces_is_answered_from_the_protected_port_and_an_endless_one_cu
     })?;
     assert!(sent < 64 << 20, "nobody stops an endless sender");
     Ok(())
+}
+
+#[test]
+fn what_a_connection_has_earned_ends_with_its_gateway_though_another_gets_the_id() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch_everywhere(&lab)?;
+    let name = Host::PbxPassword.name();
+    let elsewhere = ["--address", "192.0.2.77"];
+    for (what, kept) in [
+        ("nothing", true),
+        ("removed and its id given away", false),
+        ("moved to another address", false),
+    ] {
+        let agent = Agent::start(&lab, &[])?;
+        // All from anywhere: the connection of an address that is no gateway's any more ends in the kernel program.
+        agent.add_password("roaming", "roaming", PASSWORD, &[])?;
+        agent.add_password(name, name, PASSWORD, &[])?;
+        let phone = Phone::new(name, PASSWORD);
+        let in_dialog = lab.inside(Host::PbxPassword, || {
+            let mut stream = connect()?;
+            let challenge = ask(&mut stream, &phone.invite("kept", 1, ""))?;
+            stream.write_all(phone.invite("kept", 2, &phone.credentials(&challenge)?).as_bytes())?;
+            let patience = Instant::now() + Duration::from_secs(3);
+            while agent.stats()?.authentication("authenticated") == 0 {
+                anyhow::ensure!(Instant::now() < patience, "not authenticated");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            match what {
+                "nothing" => {}
+                "moved to another address" => drop(agent.cli(&["gateway", "set", name, elsewhere[0], elsewhere[1]])?),
+                _ => {
+                    agent.cli(&["gateway", "remove", name])?;
+                    agent.add_password("another", "another", PASSWORD, &[elsewhere[1]])?;
+                }
+            }
+            let info = phone.invite("kept", 3, "").replace("INVITE", "INFO");
+            let info = info.replacen("To: <sip:100@203.0.113.10:5060>", "To: <sip:100@203.0.113.10:5060>;tag=x", 1);
+            stream.write_all(info.as_bytes())?;
+            std::thread::sleep(Duration::from_millis(300));
+            Ok(agent.stats()?.authentication("in_dialog"))
+        })?;
+        assert_eq!(in_dialog, u64::from(kept), "{what}");
+    }
+    Ok(())
+}
+
+/// Sends a message; answers what comes back first.
+fn ask(stream: &mut TcpStream, message: &str) -> anyhow::Result<String> {
+    stream.write_all(message.as_bytes())?;
+    let mut buffer = [0; 8192];
+    let length = stream.read(&mut buffer).with_context(|| format!("no answer to\n{message}"))?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
 #[test]

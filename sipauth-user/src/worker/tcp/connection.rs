@@ -53,6 +53,8 @@ enum End {
 /// What the connection has earned: a flow, but for this connection alone.
 struct Trust {
     gateway: u32,
+    /// See [`super::Flows::term`].
+    term: u64,
     /// `None`: as long as the connection.
     until: Option<Instant>,
 }
@@ -175,11 +177,11 @@ impl<H: Handler> Connection<H> {
 
     /// A grant counts as long as its gateway is there.
     fn is_trusted(&mut self) -> bool {
-        let (flows, now) = (&self.shared.flows, Instant::now());
+        let (flows, source, now) = (&self.shared.flows, self.arrival.source, Instant::now());
         if !self
             .trust
             .as_ref()
-            .is_some_and(|trust| trust.until.is_none_or(|until| now < until) && flows.stands(trust.gateway))
+            .is_some_and(|trust| trust.until.is_none_or(|until| now < until) && flows.term(trust.gateway, source) == Some(trust.term))
         {
             self.trust = None;
         }
@@ -188,10 +190,10 @@ impl<H: Handler> Connection<H> {
 
     async fn release(&mut self, message: &Bytes, flow: Option<FlowGrant>, outcome: Outcome) -> Result<(), End> {
         if let Some(grant) = flow {
-            if !self.shared.flows.stands(grant.gateway) {
+            let Some(term) = self.shared.flows.term(grant.gateway, self.arrival.source) else {
                 return Err(End::Fault(Fault::Grant));
-            }
-            self.grant(grant);
+            };
+            self.grant(grant, term);
         }
         self.shared.counters.outcome(outcome);
         if self.switch.is_none() {
@@ -211,17 +213,18 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    fn grant(&mut self, grant: FlowGrant) {
+    fn grant(&mut self, grant: FlowGrant, term: u64) {
         // A registration must not cut short what a call has: its BYE may come after the registration has ended.
         if self
             .trust
             .as_ref()
-            .is_some_and(|trust| trust.gateway == grant.gateway && trust.until.is_none())
+            .is_some_and(|trust| (trust.gateway, trust.term) == (grant.gateway, term) && trust.until.is_none())
         {
             return;
         }
         self.trust = Some(Trust {
             gateway: grant.gateway,
+            term,
             until: grant.lifetime.map(|lifetime| Instant::now() + lifetime),
         });
     }

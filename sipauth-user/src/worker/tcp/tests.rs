@@ -58,8 +58,8 @@ impl Flows for Standing {
         panic!("a connection of {source} is no flow of the kernel program");
     }
 
-    fn stands(&self, _: u32) -> bool {
-        true
+    fn term(&self, _: u32, _: SocketAddr) -> Option<u64> {
+        Some(0)
     }
 }
 
