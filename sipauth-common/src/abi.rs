@@ -2,7 +2,7 @@
 
 /// Version of the layout of all maps together. Part of the pin directory (`<bpffs>/v<LAYOUT>`), and of [`crate::config::Config`].
 /// Raise it with any change to a type, a size or a meaning in this crate that the other side could misread.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// The XDP program for drivers that pass one linear buffer (also kernels before 5.18).
 pub const PROGRAM_INGRESS: &str = "sipauth_ingress";

@@ -84,12 +84,14 @@ pub struct Config {
     pub source_rate: [u32; LANES],
     /// Punted packets per second from all sources together, per CPU, by lane.
     pub lane_rate: [u32; LANES],
+    /// What follows [`crate::sip::OWN_TAG`] in the To tags of the agent that wrote this, which made it up when it started.
+    pub own_mark: [u8; 8],
     /// Events per second and CPU.
     pub event_rate: u32,
     /// Always 0.
     pub reserved: u32,
 }
-const _: () = assert!(size_of::<Config>() == 88);
+const _: () = assert!(size_of::<Config>() == 96);
 
 impl Config {
     /// Whether the bit of [`flags`] is set.

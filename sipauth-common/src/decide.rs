@@ -8,8 +8,8 @@ use crate::{
     config::{Config, DefaultPolicy, Lane, PortRole, flags},
     flow::{Ban, Flow, FlowKey},
     policy::{FLAG_MORE_PORTS, Policy, PortKey, modes},
-    reason::Reason,
-    sip::{Class, Method},
+    reason::{Reason, Verdict},
+    sip::{AckTo, Class, Method},
 };
 
 /// IP protocol number of TCP.
@@ -141,19 +141,26 @@ pub fn decide<L: Lookup>(packet: &PacketView, maps: &L) -> Decision {
     }
 }
 
-/// What becomes of a [`Reason::FlowAck`] once its message was searched for the agent's tag ([`crate::sip::may_be_own_ack`]): without, it
-/// belongs to a call of the softswitch and goes straight on, so that the BYE behind it does not overtake it. Apart from [`decide`],
-/// since only these few messages are worth the search.
+/// Whether a message is worth searching for whose answer it is to ([`acknowledged`]): an ACK that would go to the agent.
 #[inline(always)]
 #[must_use]
-pub fn acknowledged(decision: Decision, may_be_own: bool) -> Decision {
-    if may_be_own || decision.reason as u32 != Reason::FlowAck as u32 {
-        return decision;
-    }
-    Decision {
-        reason: Reason::Flow,
-        ..decision
-    }
+pub fn may_be_own_ack(packet: &PacketView, decision: &Decision) -> bool {
+    matches!(packet.content, Content::Udp(Class::Request(Method::Ack))) && decision.reason.verdict() as u32 == Verdict::Punt as u32
+}
+
+/// What becomes of an ACK that [`may_be_own_ack`] once it was searched ([`crate::sip::ack_to`]). One to an answer of the agent's own ends
+/// here: nobody waits for it, and without this it would be a third of what a call costs the agent. One from a flow to an answer of
+/// the softswitch goes straight on, so that the BYE behind it does not overtake it. Apart from [`decide`], since only these few
+/// messages are worth the search.
+#[inline(always)]
+#[must_use]
+pub fn acknowledged(decision: Decision, to: AckTo) -> Decision {
+    let reason = match to {
+        AckTo::Agent => Reason::OwnAck,
+        AckTo::Softswitch if decision.reason as u32 == Reason::FlowAck as u32 => Reason::Flow,
+        AckTo::Softswitch | AckTo::Unknown => return decision,
+    };
+    Decision { reason, ..decision }
 }
 
 /// The source is an address of a gateway.

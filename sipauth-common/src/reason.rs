@@ -10,11 +10,13 @@ pub enum Verdict {
     Drop = 1,
     /// To the agent.
     Punt = 2,
+    /// Nowhere, since it has arrived: it was for the agent, which need not see it.
+    Absorb = 3,
 }
 
 impl Verdict {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Pass, Self::Drop, Self::Punt];
+    pub const ALL: [Self; 4] = [Self::Pass, Self::Drop, Self::Punt, Self::Absorb];
 
     /// Name in output and metrics.
     #[must_use]
@@ -23,6 +25,7 @@ impl Verdict {
             Self::Pass => "pass",
             Self::Drop => "drop",
             Self::Punt => "punt",
+            Self::Absorb => "absorb",
         }
     }
 }
@@ -89,10 +92,11 @@ reasons! {
     SourceRate        Drop "source_rate"         "more requests for the agent than one source may send",
     LaneRate          Drop "lane_rate"           "more requests for the agent than the budget of the lane",
     Challenge         Punt "challenge"           "a request that needs digest authentication",
-    FlowAck           Punt "flow_ack"            "an ACK from an authenticated source that may be to a challenge of the agent, which keeps those",
+    FlowAck           Punt "flow_ack"            "an ACK from an authenticated source that may be to an answer of the agent, which keeps those",
     PeerRequest       Punt "peer_request"        "a request from a routing gateway, which the agent must look into",
     ReplyMismatch     Punt "reply_port_mismatch" "the source port does not match; refused with an answer (403, or a TCP reset)",
     ReplyUnknown      Punt "reply_unknown_source" "unknown source; refused with an answer (403, or a TCP reset)",
+    OwnAck          Absorb "own_ack"             "the ACK to a challenge or refusal of the agent, which ends with it",
 }
 
 impl Reason {

@@ -9,10 +9,29 @@ pub const OWN_TAG: [u8; 8] = *b";tag=sa-";
 /// So many bytes of an ACK are searched for [`OWN_TAG`]; few are longer.
 pub const ACK_WINDOW: usize = 1_024;
 
-/// Whether an ACK may be to an answer of the agent's own, which is none of the softswitch's. One that is too long to tell may be.
+/// Whose answer an ACK is to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AckTo {
+    /// The softswitch's.
+    Softswitch,
+    /// One of the agent's own, of which the softswitch knows nothing.
+    Agent,
+    /// It is too long to tell, or to an answer of an agent that ran before; the agent finds out.
+    Unknown,
+}
+
+/// Whose answer an ACK is to, where the agent's tags have `mark` ([`crate::config::Config::own_mark`]). What looks like a tag of an
+/// agent decides where it is met first. A sender can make his ACK end here by it, and nobody else's.
 #[must_use]
-pub fn may_be_own_ack(message: &[u8]) -> bool {
-    message.len() > ACK_WINDOW || message.windows(OWN_TAG.len()).any(|bytes| bytes == OWN_TAG)
+pub fn ack_to(message: &[u8], mark: [u8; 8]) -> AckTo {
+    if message.len() > ACK_WINDOW {
+        return AckTo::Unknown;
+    }
+    match message.windows(OWN_TAG.len()).position(|bytes| bytes == OWN_TAG) {
+        None => AckTo::Softswitch,
+        Some(at) if message[at + OWN_TAG.len()..].starts_with(&mark) => AckTo::Agent,
+        Some(_) => AckTo::Unknown,
+    }
 }
 
 /// A request method (RFC 3261 and its extensions).

@@ -23,7 +23,7 @@ pub struct GatewayStats {
     /// By verdict.
     pub verdict: [Count; Verdict::ALL.len()],
 }
-const _: () = assert!(size_of::<GatewayStats>() == 48);
+const _: () = assert!(size_of::<GatewayStats>() == 64);
 
 /// Key of `PUNT_RATE`. The lane is part of it, so that what a stranger sends in the name of an address, from other ports,
 /// cannot use up what the authenticated flows of that address may send.

@@ -1,28 +1,31 @@
-//! Which ACKs of an authenticated source are for the agent: those to its own challenges, which the softswitch knows nothing of. They
-//! carry the agent's To tag. All others go straight on, so that none is overtaken by the BYE behind it.
+//! Which ACKs are to the agent's own challenges and refusals. They carry its To tag and end here; what is in a flow and carries none
+//! goes straight on to the softswitch.
 
 use core::arch::asm;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use sipauth_common::{
-    decide::{Decision, acknowledged},
-    reason::Reason,
-    sip::{ACK_WINDOW, OWN_TAG},
+    decide::{Decision, Lookup, acknowledged, may_be_own_ack},
+    sip::{ACK_WINDOW, AckTo, OWN_TAG},
 };
 
-use crate::{maps::MESSAGE, packet::Packet, parse::Parsed};
+use crate::{
+    maps::{MESSAGE, Maps},
+    packet::Packet,
+    parse::Parsed,
+};
 
-/// Lets an ACK pass that is not to an answer of the agent's (`sipauth_common::sip::may_be_own_ack`).
+/// Searches an ACK for the agent's tag (`sipauth_common::sip::ack_to`) and decides about it anew.
 #[inline(always)]
-pub(crate) fn judge(packet: &Packet, parsed: &Parsed, decision: Decision) -> Decision {
-    if decision.reason as u32 != Reason::FlowAck as u32 {
+pub(crate) fn judge(packet: &Packet, parsed: &Parsed, maps: &Maps, decision: Decision) -> Decision {
+    if !may_be_own_ack(&parsed.view, &decision) {
         return decision;
     }
     let (at, there) = packet.span(parsed.payload, parsed.payload_len);
     if there < parsed.payload_len || there > ACK_WINDOW {
         return decision;
     }
-    let Some(message) = MESSAGE.get_ptr_mut(0) else {
+    let (Some(message), Some(config)) = (MESSAGE.get_ptr_mut(0), maps.config()) else {
         return decision;
     };
     let mut len = there;
@@ -31,38 +34,53 @@ pub(crate) fn judge(packet: &Packet, parsed: &Parsed, decision: Decision) -> Dec
     if len > ACK_WINDOW {
         return decision;
     }
-    // SAFETY: `message` is this CPU's own element, of `ACK_WINDOW` bytes; the helper takes any address to read from.
+    // SAFETY: `message` is this CPU's own element, of `ACK_WINDOW` bytes and more; the helper takes any address to read from.
     let copied = unsafe { bpf_probe_read_kernel(message.cast(), len as u32, at as *const _) } == 0;
-    if !copied || sipauth_own_tag(len as u32) != 0 {
+    if !copied {
         return decision;
     }
-    acknowledged(decision, false)
+    let to = match sipauth_ack_to(len as u32, u64::from_le_bytes(config.own_mark)) {
+        SOFTSWITCH => AckTo::Softswitch,
+        AGENT => AckTo::Agent,
+        _ => AckTo::Unknown,
+    };
+    acknowledged(decision, to)
 }
 
-/// 1 if the tag is in the first `len` bytes of the message. A function that the verifier checks by itself: its loop would otherwise be
+/// Answers of [`sipauth_ack_to`], which can return a number only.
+const SOFTSWITCH: u32 = 0;
+const AGENT: u32 = 1;
+const UNKNOWN: u32 = 2;
+
+/// Searches the first `len` bytes of the message. A function that the verifier checks by itself: its loop would otherwise be
 /// walked on each of the ways that lead to it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn sipauth_own_tag(len: u32) -> u32 {
+extern "C" fn sipauth_ack_to(len: u32, mark: u64) -> u32 {
     const WANTED: u64 = u64::from_le_bytes(OWN_TAG);
-    let Some(message) = MESSAGE.get_ptr_mut(0) else { return 1 };
+    let Some(message) = MESSAGE.get_ptr_mut(0) else { return UNKNOWN };
     let message: *const u8 = message.cast();
     let mut at = 0;
     while at < ACK_WINDOW - OWN_TAG.len() + 1 {
         if at + OWN_TAG.len() > len as usize {
-            return 0;
+            return SOFTSWITCH;
         }
-        let word: u64;
-        // SAFETY: eight bytes at an offset of at most `ACK_WINDOW - 8`, inside the element. In assembly, since the compiler would read
-        // an unaligned word byte by byte.
+        let (word, next): (u64, u64);
+        // SAFETY: 16 bytes at an offset of at most `ACK_WINDOW - 8`, inside the element, which is 8 bytes longer than the window. In
+        // assembly, since the compiler would read an unaligned word byte by byte.
         unsafe {
             let from = message.add(at);
-            asm!("{word} = *(u64 *)({from} + 0)", word = out(reg) word, from = in(reg) from, options(nostack, readonly));
+            asm!(
+                "{word} = *(u64 *)({from} + 0)", "{next} = *(u64 *)({from} + 8)",
+                word = out(reg) word, next = out(reg) next, from = in(reg) from, options(nostack, readonly),
+            );
         }
         if u64::from_le(word) == WANTED {
-            return 1;
+            // What a longer message left behind the end of this one is not its own.
+            let whole = at + OWN_TAG.len() + size_of::<u64>() <= len as usize;
+            return if whole && u64::from_le(next) == mark { AGENT } else { UNKNOWN };
         }
         at += 1;
     }
-    0
+    SOFTSWITCH
 }

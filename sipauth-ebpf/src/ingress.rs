@@ -33,7 +33,7 @@ pub(crate) fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     let maps = Maps::new();
     let (parsed, decision) = match parse::frame(ctx.ctx, &packet) {
         Ok(parsed) => {
-            let decision = ack::judge(&packet, parsed, decide(&parsed.view, &maps));
+            let decision = ack::judge(&packet, parsed, &maps, decide(&parsed.view, &maps));
             let decision = budget(parsed, &maps, decision);
             (Some(parsed), decision)
         }
@@ -66,6 +66,13 @@ pub(crate) fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
                 verdict::sample(&packet, parsed, &decision, &maps, monitor);
             }
             if monitor { XDP_PASS } else { XDP_DROP }
+        }
+        Verdict::Absorb => {
+            if monitor {
+                XDP_PASS
+            } else {
+                XDP_DROP
+            }
         }
         Verdict::Punt => {
             if monitor {

@@ -72,7 +72,7 @@ pub(crate) static EVENTS: RingBuf<[u8; 0], { abi::EVENTS_BYTES as usize }> = Rin
 pub(crate) static SCRATCH: PerCpuArray<Parsed, 1> = PerCpuArray::new();
 /// Where [`crate::ack`] puts a message to search it; likewise.
 #[btf_map]
-pub(crate) static MESSAGE: PerCpuArray<[u64; ACK_WINDOW / 8], 1> = PerCpuArray::new();
+pub(crate) static MESSAGE: PerCpuArray<[u64; ACK_WINDOW / 8 + 1], 1> = PerCpuArray::new();
 
 /// The maps as [`Lookup`], with the time read at most once a packet.
 pub(crate) struct Maps {

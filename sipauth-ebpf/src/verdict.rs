@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use sipauth_common::{
     decide::{Decision, Lookup},
     event::{EVENT_HEAD, Event},
-    reason::Reason,
+    reason::{Reason, Verdict},
 };
 
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) fn count(packet: &Packet, decision: &Decision) {
     }
     if let Some(stats) = GATEWAY_STATS.get_ptr_mut(decision.gateway) {
         let verdict = decision.reason.verdict() as usize;
-        if verdict < 3 {
+        if verdict < Verdict::ALL.len() {
             // SAFETY: `verdict` is below the array's length; the element is the map's.
             unsafe {
                 let count = &raw mut (*stats).verdict[verdict];

@@ -192,10 +192,10 @@ async fn rotate(agent: Arc<Agent>, shutdown: CancellationToken) {
             _ = looks.tick() => {}
         }
         match agent.store().await.nonce_keys(unix_now()).await {
-            Ok(keys) if keys.current != agent.keys().current => {
-                agent.set_keys(keys);
-                info!("new nonce keys");
-            }
+            Ok(keys) if keys.current != agent.keys().current => match agent.set_keys(keys) {
+                Ok(()) => info!("new nonce keys"),
+                Err(error) => warn!(%error, "new nonce keys are not used yet"),
+            },
             Ok(_) => {}
             Err(error) => warn!(%error, "the nonce keys cannot be renewed; those in use stay"),
         }

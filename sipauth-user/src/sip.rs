@@ -66,25 +66,26 @@ enum Kind {
 impl Kind {
     /// By full name or compact form (RFC 3261, 7.3.3 and 20).
     fn of(name: &[u8]) -> Option<Self> {
-        const NAMES: [(&[u8], Kind); 16] = [
-            (b"Via", Kind::Via),
-            (b"v", Kind::Via),
-            (b"From", Kind::From),
-            (b"f", Kind::From),
-            (b"To", Kind::To),
-            (b"t", Kind::To),
-            (b"Call-ID", Kind::CallId),
-            (b"i", Kind::CallId),
-            (b"CSeq", Kind::CSeq),
-            (b"Contact", Kind::Contact),
-            (b"m", Kind::Contact),
-            (b"Expires", Kind::Expires),
-            (b"Content-Length", Kind::ContentLength),
-            (b"l", Kind::ContentLength),
-            (b"Authorization", Kind::Authorization),
-            (b"Proxy-Authorization", Kind::ProxyAuthorization),
-        ];
-        NAMES
+        // By length, since most headers of a message are none of these.
+        let known: &[(&[u8], Self)] = match name.len() {
+            1 => &[
+                (b"v", Self::Via),
+                (b"f", Self::From),
+                (b"t", Self::To),
+                (b"i", Self::CallId),
+                (b"m", Self::Contact),
+                (b"l", Self::ContentLength),
+            ],
+            2 => &[(b"To", Self::To)],
+            3 => &[(b"Via", Self::Via)],
+            4 => &[(b"From", Self::From), (b"CSeq", Self::CSeq)],
+            7 => &[(b"Call-ID", Self::CallId), (b"Contact", Self::Contact), (b"Expires", Self::Expires)],
+            13 => &[(b"Authorization", Self::Authorization)],
+            14 => &[(b"Content-Length", Self::ContentLength)],
+            19 => &[(b"Proxy-Authorization", Self::ProxyAuthorization)],
+            _ => return None,
+        };
+        known
             .iter()
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
             .map(|(_, kind)| *kind)

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use sipauth_common::{
     address::Address,
     config::{Config, PortRole, flags},
-    decide::{Content, Decision, Lookup, PacketView, acknowledged, decide},
+    decide::{Content, Decision, Lookup, PacketView, acknowledged, decide, may_be_own_ack},
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
     reason::{Reason, Verdict},
@@ -267,7 +267,11 @@ pub fn judge<L: Lookup>(frame: &[u8], read: &Read, maps: &L) -> Decision {
     let length = usize::from(be16(frame, read.transport + 4).unwrap_or_default());
     let end = frame.len().min(read.transport + length);
     let message = frame.get(read.transport + 8..end).unwrap_or_default();
-    acknowledged(decide(&read.view, maps), sip::may_be_own_ack(message))
+    let decision = decide(&read.view, maps);
+    match maps.config() {
+        Some(config) if may_be_own_ack(&read.view, &decision) => acknowledged(decision, sip::ack_to(message, config.own_mark)),
+        _ => decision,
+    }
 }
 
 /// What must happen to a frame while no budget is used up.

@@ -25,6 +25,7 @@ impl Lookup for Maps {
             flags: 0,
             source_rate: [0; crate::config::LANES],
             lane_rate: [0; crate::config::LANES],
+            own_mark: *b"0badcafe",
             event_rate: 0,
             reserved: 0,
         })

@@ -6,6 +6,7 @@ use sipauth_common::{
     config::flags,
     decide::{Content, Lookup as _, PacketView, acknowledged, decide},
     reason::{Reason, Verdict},
+    sip::AckTo,
     stats::Count,
 };
 use tokio::sync::{broadcast::error::RecvError, mpsc};
@@ -104,7 +105,7 @@ impl Agent {
             },
         };
         // An ACK to the softswitch: one to an answer of the agent interests nobody.
-        let decision = acknowledged(decide(&view, self.maps()), false);
+        let decision = acknowledged(decide(&view, self.maps()), AckTo::Softswitch);
         let accounts = self.accounts();
         let gateway = accounts.snapshot.gateway(decision.gateway);
         let verdict = decision.reason.verdict();
@@ -134,12 +135,14 @@ impl Agent {
             );
         }
         for (id, gateway) in self.accounts().snapshot.iter() {
-            let [pass, drop, punt] = self
+            let [pass, drop, punt, absorb] = self
                 .maps()
                 .gateway_stats(id)?
                 .verdict
                 .map(|Count { packets, bytes }| Counted { packets, bytes });
-            report.gateways.insert(gateway.name.clone(), GatewayCounts { pass, drop, punt });
+            report
+                .gateways
+                .insert(gateway.name.clone(), GatewayCounts { pass, drop, punt, absorb });
         }
         let outcomes = self.counts().map(crate::worker::Counts::outcomes).unwrap_or_default();
         report.authentication = outcomes

@@ -117,7 +117,7 @@ pub(super) fn flows(maps: &Maps, snapshot: &Snapshot) -> Result<(), DatapathErro
 }
 
 /// The settings as the kernel program reads them; without a heartbeat yet.
-pub(super) fn config(settings: &Settings, anywhere: bool) -> Config {
+pub(super) fn config(settings: &Settings, anywhere: bool, own_mark: [u8; 8]) -> Config {
     let bit = |set: bool, flag: u32| if set { flag } else { 0 };
     Config {
         layout: abi::LAYOUT,
@@ -133,6 +133,7 @@ pub(super) fn config(settings: &Settings, anywhere: bool) -> Config {
             | bit(settings.tcp_reset, flags::TCP_RESET),
         source_rate: settings.source_rate,
         lane_rate: settings.lane_rates,
+        own_mark,
         event_rate: EVENT_RATE,
         reserved: 0,
     }

@@ -51,7 +51,7 @@ impl Agent {
         keys: NonceKeys,
         shutdown: CancellationToken,
     ) -> Result<Self, DatapathError> {
-        let config = fill::config(&settings, snapshot.anywhere());
+        let config = fill::config(&settings, snapshot.anywhere(), keys.mark());
         let accounts = Accounts::new(snapshot, &settings);
         Ok(Self {
             settings,
@@ -93,9 +93,12 @@ impl Agent {
         self.keys.load()
     }
 
-    /// From the next datagram on, each worker makes nonces with these.
-    pub(super) fn set_keys(&self, keys: NonceKeys) {
+    /// From the next datagram on, each worker makes nonces and tags with these. The kernel program knows the mark of the tags first; ACKs to
+    /// earlier ones come to the agent.
+    pub(super) fn set_keys(&self, keys: NonceKeys) -> Result<(), DatapathError> {
+        self.write_config(|config| config.own_mark = keys.mark())?;
         self.keys.store(Arc::new(keys));
+        Ok(())
     }
 
     pub(super) fn set_counts(&self, counts: Counts) {

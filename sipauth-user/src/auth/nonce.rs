@@ -20,7 +20,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroize;
 
-use super::{Timestamp, tag::Tags};
+use super::{
+    Timestamp,
+    tag::{self, Tags},
+};
 
 /// Keys of nonces. `previous` verifies only, so that a rotation cuts nobody off.
 #[derive(Clone)]
@@ -29,6 +32,14 @@ pub struct NonceKeys {
     pub current: [u8; 32],
     /// Verifies.
     pub previous: Option<[u8; 32]>,
+}
+
+impl NonceKeys {
+    /// What the To tags have in front that are made with the current key ([`sipauth_common::config::Config::own_mark`]).
+    #[must_use]
+    pub fn mark(&self) -> [u8; 8] {
+        tag::mark(&keyed(&self.current))
+    }
 }
 
 impl fmt::Debug for NonceKeys {

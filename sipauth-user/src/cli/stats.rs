@@ -31,11 +31,11 @@ pub(super) fn execute(output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
     if !stats.gateways.is_empty() {
         output::line("")?;
         let rows = stats.gateways.iter().map(|(name, counts)| {
-            let packets = [counts.pass, counts.drop, counts.punt].map(|count| count.packets.to_string());
-            let [pass, drop, punt] = packets;
-            [name.clone(), pass, drop, punt]
+            let packets = [counts.pass, counts.drop, counts.punt, counts.absorb].map(|count| count.packets.to_string());
+            let [pass, drop, punt, absorb] = packets;
+            [name.clone(), pass, drop, punt, absorb]
         });
-        output::table(["gateway", "pass", "drop", "punt"], rows, 1)?;
+        output::table(["gateway", "pass", "drop", "punt", "absorb"], rows, 1)?;
     }
     let outcomes: Vec<_> = stats.authentication.iter().filter(|(_, count)| **count > 0).collect();
     if !outcomes.is_empty() {

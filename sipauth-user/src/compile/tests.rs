@@ -28,6 +28,7 @@ impl Lookup for Model<'_> {
             flags: 0,
             source_rate: [1; LANES],
             lane_rate: [1; LANES],
+            own_mark: *b"0badcafe",
             event_rate: 1,
             reserved: 0,
         })

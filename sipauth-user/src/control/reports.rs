@@ -173,6 +173,8 @@ pub struct GatewayCounts {
     pub drop: Counted,
     /// To the agent.
     pub punt: Counted,
+    /// ACKs to answers of the agent, which end in the kernel.
+    pub absorb: Counted,
 }
 
 /// All counters. Every reason is there, also with 0.

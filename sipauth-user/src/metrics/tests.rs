@@ -22,7 +22,12 @@ impl Source for Fixed {
             reasons: Reason::ALL.iter().map(|reason| (*reason, count(reason))).collect(),
             gateways: vec![GatewayCount {
                 name: "carrier \"a\"\n".to_owned(),
-                verdict: [Count { packets: 3, bytes: 300 }, Count::default(), Count { packets: 1, bytes: 90 }],
+                verdict: [
+                    Count { packets: 3, bytes: 300 },
+                    Count::default(),
+                    Count { packets: 1, bytes: 90 },
+                    Count::default(),
+                ],
             }],
             authentication: vec![("authenticated", 5)],
             faults: vec![("grant", 0)],

@@ -61,6 +61,7 @@ pub(crate) fn load(pins: Option<&Pins>) -> Programs {
         flags: 0,
         source_rate: [10_000; LANES],
         lane_rate: [10_000; LANES],
+        own_mark: *b"0badcafe",
         event_rate: 0,
         reserved: 0,
     };

@@ -115,6 +115,7 @@ impl Bench {
             flags: 0,
             source_rate: [u32::MAX; LANES],
             lane_rate: [u32::MAX; LANES],
+            own_mark: *b"0badcafe",
             event_rate: 100,
             reserved: 0,
         }

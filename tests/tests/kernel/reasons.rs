@@ -71,14 +71,38 @@ fn every_reason_is_reached() {
             case(&mut bench, "BYE without a flow", says(from(3), BYE), Challenge, 3);
             case(&mut bench, "BYE in a flow", says(from(5), BYE), Flow, 5);
             case(&mut bench, "ACK in a flow", says(from(5), ACK), Flow, 5);
-            for (name, before) in [
-                ("own tag", 0),
-                ("own tag at the end of what is searched", ACK_WINDOW - ACK.len() - 12),
-                ("beyond it", ACK_WINDOW),
+            let ack = |before: usize, tag: &[u8]| [&ACK[..ACK.len() - 4], &vec![b'x'; before], tag, b"\r\n\r\n"].concat();
+            let ours = b";tag=sa-0badcafe";
+            let last = ACK_WINDOW - ACK.len() - ours.len();
+            for (name, message, from_flow, without) in [
+                ("to the agent's answer", ack(0, ours), OwnAck, OwnAck),
+                ("as long as is searched", ack(last, ours), OwnAck, OwnAck),
+                ("too long", ack(last + 1, ours), FlowAck, Challenge),
+                ("to an earlier agent's answer", ack(0, b";tag=sa-0badcaff"), FlowAck, Challenge),
+                (
+                    "the mark ends with the message",
+                    ack(last, ours)[..ACK_WINDOW - 5].to_vec(),
+                    FlowAck,
+                    Challenge,
+                ),
             ] {
-                let ack = [&ACK[..ACK.len() - 4], &vec![b'x'; before], b";tag=sa-\r\n\r\n"].concat();
-                case(&mut bench, name, says(from(5), &ack), FlowAck, 5);
+                case(&mut bench, name, says(from(5), &message), from_flow, 5);
+                case(&mut bench, &format!("{name}, no flow"), says(from(3), &message), without, 3);
             }
+            case(
+                &mut bench,
+                "BYE with the agent's tag",
+                says(from(5), &[BYE, ours].concat()),
+                Flow,
+                5,
+            );
+            case(
+                &mut bench,
+                "ACK with the agent's tag, mode ip",
+                says(from(1), &ack(0, ours)),
+                IpMatch,
+                1,
+            );
             let other = [&ACK[..ACK.len() - 4], &[b'x'; ACK_WINDOW - ACK.len()], b";tag=sa"].concat();
             case(
                 &mut bench,

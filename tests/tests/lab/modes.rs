@@ -82,6 +82,12 @@ fn mode_password_admits_right_credentials_and_nothing_else() -> anyhow::Result<(
     let (outcome, moved) = observe(&lab, &agent, &digest(Host::PbxPassword).times(20, 20))?;
     assert!(outcome.all_answered(), "{outcome:?}");
     assert_eq!(moved.authentication("authenticated"), 20);
+    assert_eq!(
+        moved.reason("own_ack"),
+        20,
+        "the ACK to each challenge ends in the kernel: {moved:?}"
+    );
+    assert_eq!(moved.authentication("ack_absorbed"), 0, "{moved:?}");
     Ok(())
 }
 

@@ -14,14 +14,14 @@ const BACKGROUND: &str = "not_protected";
 const PLAIN_CALL: u64 = 3;
 /// INVITE, ACK to the 401, INVITE, ACK, BYE.
 const DIGEST_CALL: u64 = 5;
-const VERDICTS: [&str; 3] = ["pass", "drop", "punt"];
+const VERDICTS: [&str; 4] = ["pass", "drop", "punt", "absorb"];
 
 /// Counters that moved during a step.
 #[derive(Debug)]
 pub(super) struct Seen {
     reasons: Vec<(String, u64)>,
     outcomes: Vec<(String, u64)>,
-    gateway: Option<[u64; 3]>,
+    gateway: Option<[u64; VERDICTS.len()]>,
 }
 
 impl Seen {
@@ -88,13 +88,13 @@ impl Seen {
             }
             Expect::Authenticated => {
                 count(
-                    "challenge, flow and flow_ack",
-                    self.reason("challenge") + self.reason("flow") + self.reason("flow_ack"),
+                    "challenge, flow and own_ack",
+                    self.reason("challenge") + self.reason("flow") + self.reason("own_ack"),
                     DIGEST_CALL * tried + again,
                     !tcp,
                 );
                 count("authenticated", self.outcome("authenticated"), tried, true);
-                &["challenge", "flow", "flow_ack"]
+                &["challenge", "flow", "own_ack"]
             }
             Expect::Called => {
                 // 180, 200 and the far end's BYE.
