@@ -83,7 +83,7 @@ pub(super) fn measure(lab: &Lab, binary: &Path, side: Side, calls: u32, rate: u3
     let middle = agent
         .as_ref()
         .and_then(Agent::pid)
-        .or(kamailio.as_ref().map(|kamailio| kamailio.0.id()));
+        .or(kamailio.as_ref().map(|kamailio| kamailio.main.id()));
     let call = Call::from(Host::PbxPassword).times(calls, rate).hold(HOLD);
     let call = if side == Side::Plain { call } else { call.digest(USER, PASSWORD) };
     let read = || -> Result<[i64; 4]> {
@@ -118,10 +118,13 @@ fn sipauth<'a>(lab: &'a Lab, binary: &Path) -> Result<Agent<'a>> {
 }
 
 /// A Kamailio of two workers, as sipauth has on two processors.
-struct Kamailio(Child);
+struct Kamailio<'a> {
+    main: Child,
+    lab: &'a Lab,
+}
 
-impl Kamailio {
-    fn start(lab: &Lab, relay: &str) -> Result<Self> {
+impl<'a> Kamailio<'a> {
+    fn start(lab: &'a Lab, relay: &str) -> Result<Self> {
         let state = lab.state();
         let config = include_str!("kamailio.cfg")
             .replace("@ADDRESS@", &Host::Softswitch.v4().to_string())
@@ -136,11 +139,14 @@ impl Kamailio {
         let mut command = lab.command(Host::Softswitch, "kamailio");
         command.arg("-f").arg(&path).args(["-DD", "-E", "-m", "256"]).arg("-Y").arg(state);
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-        let mut started = Self(child.context("kamailio (Debian: kamailio)")?);
+        let mut started = Self {
+            main: child.context("kamailio (Debian: kamailio)")?,
+            lab,
+        };
         let begin = Instant::now();
-        while !lab.run(Host::Softswitch, &["ss", "-lun"])?.contains(":5060 ") {
+        while !started.listens()? {
             let text = || fs::read_to_string(state.join("kamailio.log")).unwrap_or_default();
-            ensure!(started.0.try_wait()?.is_none(), "Kamailio ended at once:\n{}", text());
+            ensure!(started.main.try_wait()?.is_none(), "Kamailio ended at once:\n{}", text());
             ensure!(
                 begin.elapsed() < Duration::from_secs(10),
                 "Kamailio does not listen after ten seconds:\n{}",
@@ -151,18 +157,27 @@ impl Kamailio {
         std::thread::sleep(Duration::from_millis(500));
         Ok(started)
     }
+
+    fn listens(&self) -> Result<bool> {
+        Ok(self.lab.run(Host::Softswitch, &["ss", "-lun"])?.contains(":5060 "))
+    }
 }
 
-impl Drop for Kamailio {
+impl Drop for Kamailio<'_> {
     fn drop(&mut self) {
         use nix::{
             sys::signal::{Signal, killpg},
             unistd::Pid,
         };
         // The group is ours alone: the lab made it for this command.
-        if let Ok(group) = i32::try_from(self.0.id()) {
+        if let Ok(group) = i32::try_from(self.main.id()) {
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
-        let _ = self.0.wait();
+        let _ = self.main.wait();
+        // Its workers are not our children, and hold the port until they are gone.
+        let begin = Instant::now();
+        while self.listens().unwrap_or(false) && begin.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
