@@ -41,9 +41,13 @@ pub const MAP_GATEWAY_STATS: &str = "GATEWAY_STATS";
 pub const MAP_STATS: &str = "STATS";
 /// Ring buffer of [`crate::event::Event`].
 pub const MAP_EVENTS: &str = "EVENTS";
+/// Lane number to [`crate::stats::LaneStats`], per CPU.
+pub const MAP_LANE_STATS: &str = "LANE_STATS";
+/// One [`crate::stats::EventStats`], per CPU.
+pub const MAP_EVENT_STATS: &str = "EVENT_STATS";
 
 /// Every map.
-pub const MAPS: [&str; 15] = [
+pub const MAPS: [&str; 17] = [
     MAP_CONFIG,
     MAP_PORT_ROLES,
     MAP_HOSTS_V4,
@@ -59,6 +63,8 @@ pub const MAPS: [&str; 15] = [
     MAP_GATEWAY_STATS,
     MAP_STATS,
     MAP_EVENTS,
+    MAP_LANE_STATS,
+    MAP_EVENT_STATS,
 ];
 
 /// Addresses and prefixes of gateways that the maps hold, each family and kind.

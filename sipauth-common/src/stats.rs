@@ -50,6 +50,32 @@ impl RateKey {
     }
 }
 
+/// What became of what was for the agent, in one lane: datagrams, and of TCP what opens a connection. Entry of `LANE_STATS`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LaneStats {
+    /// Within the budgets.
+    pub admitted: u64,
+    /// Beyond what one source may send: [`crate::reason::Reason::SourceRate`].
+    pub source_rate: u64,
+    /// Beyond the budget of the lane: [`crate::reason::Reason::LaneRate`].
+    pub lane_rate: u64,
+}
+const _: () = assert!(size_of::<LaneStats>() == 24);
+
+/// What became of what the programs had to tell the agent. Entry of `EVENT_STATS`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EventStats {
+    /// Written to the ring buffer.
+    pub sent: u64,
+    /// A refusal beyond the budget of events, which are samples.
+    pub over_budget: u64,
+    /// Lost, since the ring buffer was full.
+    pub lost: u64,
+}
+const _: () = assert!(size_of::<EventStats>() == 24);
+
 /// A token bucket. Entry of `PUNT_RATE` and `LANES`; starts full when `last_ns` is 0.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -84,7 +110,7 @@ impl Bucket {
     }
 }
 
-pod!(Count, GatewayStats, RateKey, Bucket);
+pod!(Count, GatewayStats, RateKey, LaneStats, EventStats, Bucket);
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ use sipauth_common::{
     policy::{Policy, PortKey},
     reason::Reason,
     sip::ACK_WINDOW,
-    stats::{Bucket, Count, GatewayStats, RateKey},
+    stats::{Bucket, Count, EventStats, GatewayStats, LaneStats, RateKey},
 };
 
 use crate::parse::Parsed;
@@ -66,6 +66,12 @@ pub(crate) static STATS: PerCpuArray<Count, { Reason::COUNT }> = PerCpuArray::ne
 /// Entries of [`sipauth_common::event::Event`], written by the ingress program, read by the agent. libbpf wants a value size of zero here.
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<[u8; 0], { abi::EVENTS_BYTES as usize }> = RingBuf::new();
+/// Written by the ingress program; a value is one CPU's own.
+#[btf_map]
+pub(crate) static LANE_STATS: PerCpuArray<LaneStats, LANE_COUNT> = PerCpuArray::new();
+/// Written by both programs. Where one interrupts the other between a load and its store, a count is lost.
+#[btf_map]
+pub(crate) static EVENT_STATS: PerCpuArray<EventStats, 1> = PerCpuArray::new();
 
 /// Where [`crate::parse`] leaves what it read; of the program alone, not pinned.
 #[btf_map]

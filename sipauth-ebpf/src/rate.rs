@@ -9,12 +9,28 @@ use sipauth_common::{
     stats::{Bucket, RateKey},
 };
 
-use crate::maps::{LANES, Maps, PUNT_RATE};
+use crate::maps::{LANE_STATS, LANES, Maps, PUNT_RATE};
 
-/// The reason to drop a punt from `source` in `lane`, if a budget is used up. The source's own comes first, so that
-/// one source that sends too much takes nothing from the others.
+/// The reason to drop a punt from `source` in `lane`, if a budget is used up; counted for the lane.
 #[inline(always)]
 pub(crate) fn refuse(source: &Address, lane: Lane, maps: &Maps) -> Option<Reason> {
+    let refused = exhausted(source, lane, maps);
+    if let Some(stats) = LANE_STATS.get_ptr_mut(lane as u32) {
+        // SAFETY: the value of this CPU; XDP programs do not interrupt each other on one CPU.
+        unsafe {
+            match refused {
+                None => (*stats).admitted += 1,
+                Some(Reason::SourceRate) => (*stats).source_rate += 1,
+                Some(_) => (*stats).lane_rate += 1,
+            }
+        }
+    }
+    refused
+}
+
+/// The source's own budget comes first, so that one source that sends too much takes nothing from the others.
+#[inline(always)]
+fn exhausted(source: &Address, lane: Lane, maps: &Maps) -> Option<Reason> {
     let config = maps.config()?;
     let (source_rate, lane_rate) = match lane {
         Lane::Trusted => (config.source_rate[0], config.lane_rate[0]),

@@ -10,7 +10,10 @@ use sipauth_common::{
     flow::FlowKey,
 };
 
-use crate::maps::{EVENTS, FLOWS};
+use crate::{
+    maps::{EVENTS, FLOWS},
+    verdict,
+};
 
 /// Shows a 2xx of `len` bytes to the agent, if its receiver is registering. Where there is no room for it the time that the client
 /// asked for stands.
@@ -33,8 +36,10 @@ pub(crate) fn look(ctx: &TcContext, to: &Address, transport: usize, len: usize) 
         (*flow).registering = 0;
     }
     let Some(mut entry) = EVENTS.reserve_untyped::<Registered>(0) else {
+        verdict::told(|stats| &mut stats.lost);
         return;
     };
+    verdict::told(|stats| &mut stats.sent);
     // The last byte's offset, so that the length below is seen to be 1 at least: the helper refuses 0, and kernel 6.1 forgets
     // that a register is not 0.
     let mut last = len.saturating_sub(1);

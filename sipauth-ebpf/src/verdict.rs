@@ -7,10 +7,11 @@ use sipauth_common::{
     decide::{Decision, Lookup},
     event::{EVENT_HEAD, Event},
     reason::{Reason, Verdict},
+    stats::EventStats,
 };
 
 use crate::{
-    maps::{EVENTS, GATEWAY_STATS, Maps, STATS},
+    maps::{EVENT_STATS, EVENTS, GATEWAY_STATS, Maps, STATS},
     packet::Packet,
     parse::Parsed,
     rate,
@@ -53,15 +54,27 @@ unsafe fn add(to: *mut u64, value: u64) {
     unsafe { asm!("lock *(u64 *)({to} + 0) += {value}", to = in(reg) to, value = in(reg) value) };
 }
 
+/// Counts what became of something that the agent was to be told.
+#[inline(always)]
+pub(crate) fn told(what: impl FnOnce(&mut EventStats) -> &mut u64) {
+    if let Some(stats) = EVENT_STATS.get_ptr_mut(0) {
+        // SAFETY: the value of this CPU, and words whose every pattern is valid.
+        unsafe { *what(&mut *stats) += 1 };
+    }
+}
+
 /// Sends an event of a refusal, as far as the budget of events goes.
 #[inline(always)]
 pub(crate) fn sample(packet: &Packet, parsed: &Parsed, decision: &Decision, maps: &Maps, monitored: bool) {
     if !rate::event(maps) {
+        told(|stats| &mut stats.over_budget);
         return;
     }
     let Some(mut entry) = EVENTS.reserve_untyped::<Event>(0) else {
+        told(|stats| &mut stats.lost);
         return;
     };
+    told(|stats| &mut stats.sent);
     let (at, there) = packet.span(parsed.payload, parsed.payload_len);
     let mut len = if there < EVENT_HEAD { there } else { EVENT_HEAD };
     // SAFETY: masks a register. In assembly, so that the compiler cannot prove it needless: the verifier needs the bound.

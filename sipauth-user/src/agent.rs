@@ -5,11 +5,13 @@
 
 mod answers;
 mod bans;
+mod census;
 mod change;
 mod directory;
 mod events;
 mod fill;
 mod flows;
+mod measure;
 mod pardons;
 mod state;
 
@@ -73,6 +75,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         Some(address) => Some(metrics::Server::bind(address).await?),
         None => None,
     };
+    if metrics.is_some() {
+        // Before the first scrape, so that every series is there from the start.
+        agent.set_census(census::count(&agent)?);
+    }
     let mut sampled = Events::open(agent.maps())?;
     // Not before the sockets are there: from the first beat on an earlier agent's program hands over packets. At a port that nobody
     // listens at they would be lost, also where failing open was asked for, and answered with an ICMP error that names that port.
@@ -89,6 +95,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (log, names, stop) = (agent.events.clone(), Arc::clone(&agent), shutdown.clone());
     tasks.spawn(async move { log.collect(&mut sampled, &names, stop).await });
     if let Some(server) = metrics {
+        tasks.spawn(census::keep(Arc::clone(&agent), shutdown.clone()));
         info!(address = %server.address(), "serving metrics");
         let (source, stop) = (Arc::clone(&agent), shutdown.clone());
         tasks.spawn(async move {
@@ -149,6 +156,7 @@ fn start_workers(agent: &Arc<Agent>, shutdown: &CancellationToken) -> anyhow::Re
     });
     let (shared, started) = (Arc::clone(agent), unix_now());
     let mut options = Options::new(ports);
+    options.timestamps = agent.settings().metrics.is_some();
     options.tcp.reset_denied = agent.settings().tcp_reset;
     let datagram_workers = options.workers.get();
     let handler = move |index: usize| {

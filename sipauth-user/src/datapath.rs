@@ -4,6 +4,7 @@
 //! stays in force without the agent; the next agent takes it over.
 
 mod attach;
+mod counters;
 mod error;
 mod events;
 mod maps;
@@ -19,7 +20,8 @@ use aya::{
 use sipauth_common::abi;
 use tracing::debug;
 
-pub use attach::{Attached, EgressHook, XdpMode, attach_egress, attach_ingress, detach, has_program, interfaces, preflight};
+pub use attach::{Attached, EgressHook, XdpMode, attach_egress, attach_ingress, detach, has_program, interfaces, mode_of, preflight};
+pub use counters::Occupancy;
 pub use error::DatapathError;
 pub use events::{Events, Told};
 pub use maps::Maps;

@@ -1,30 +1,31 @@
-//! `/metrics` for Prometheus, `/healthz`, `/readyz`.
+//! `/metrics` for Prometheus, in its own text format or as OpenMetrics; `/healthz`, `/readyz`.
 //!
 //! Nothing is counted here: at each scrape the [`Source`] is asked for a [`Snapshot`], which [`exposition`] writes down. The server
 //! answers anyone who reaches its address, so it is bounded: few connections, one request each, and a time limit.
 
 mod exposition;
+mod format;
 mod listener;
+mod process;
+mod snapshot;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
-use sipauth_common::{
-    reason::{Reason, Verdict},
-    stats::Count,
-};
 use tokio::{net::TcpListener, task};
 use tokio_util::sync::CancellationToken;
 
-/// What `prometheus-client` writes (OpenMetrics 1.0); Prometheus reads it since 2.5.
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use self::format::Format;
+use crate::datapath::DatapathError;
+pub use snapshot::{Census, GatewayCount, Interface, Snapshot};
+
 /// Ends a connection, whatever it is at. Prometheus gives up after 10 s by default.
 const CONNECTION_TIME: Duration = Duration::from_secs(15);
 const CONNECTIONS: usize = 16;
@@ -32,46 +33,15 @@ const CONNECTIONS: usize = 16;
 /// Where the numbers come from.
 pub trait Source: Send + Sync + 'static {
     /// The numbers as of now. May block: it is called on a thread for that.
-    fn snapshot(&self) -> Snapshot;
+    ///
+    /// # Errors
+    /// When the kernel's counters cannot be read: zeros in their place would look like a restart.
+    fn snapshot(&self) -> Result<Snapshot, DatapathError>;
     /// Whether the agent enforces: `/readyz`. Must not block.
-    fn ready(&self) -> bool;
-}
-
-/// All numbers at one time. Lists of a closed set (reasons, outcomes, faults) should be complete, so that zeros show.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// Packets by reason, as the kernel program counted them.
-    pub reasons: Vec<(Reason, Count)>,
-    /// Of each gateway.
-    pub gateways: Vec<GatewayCount>,
-    /// Label of an [`crate::auth::Outcome`], and how many datagrams had it.
-    pub authentication: Vec<(&'static str, u64)>,
-    /// Label of a [`crate::worker::Fault`], and how often it was met.
-    pub faults: Vec<(&'static str, u64)>,
-    /// Bans in force, by cause.
-    pub bans: Vec<(&'static str, u64)>,
-    /// Verdicts are computed and counted, and everything passes.
-    pub monitor: bool,
-    /// Where the program is attached.
-    pub interfaces: Vec<Interface>,
-}
-
-/// Traffic of a gateway.
-#[derive(Clone, Debug)]
-pub struct GatewayCount {
-    /// Its name.
-    pub name: String,
-    /// Indexed by [`Verdict`] as a number.
-    pub verdict: [Count; Verdict::ALL.len()],
-}
-
-/// An interface that the program is attached to.
-#[derive(Clone, Debug)]
-pub struct Interface {
-    /// Its name.
-    pub name: String,
-    /// The program runs in the driver; else in the stack, after the kernel has made its packet.
-    pub native: bool,
+    ///
+    /// # Errors
+    /// What is amiss.
+    fn ready(&self) -> Result<(), String>;
 }
 
 /// The address is not to be had.
@@ -123,18 +93,31 @@ impl Server {
     }
 }
 
-async fn metrics(State(source): State<Arc<dyn Source>>) -> Response {
-    match task::spawn_blocking(move || exposition::text(source.snapshot())).await {
-        Ok(Ok(text)) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
-        Ok(Err(_)) | Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+async fn metrics(State(source): State<Arc<dyn Source>>, headers: HeaderMap) -> Response {
+    // A list may be sent in several headers.
+    let accept: Vec<&str> = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let format = Format::negotiate(&accept.join(","));
+    let made = task::spawn_blocking(move || {
+        let snapshot = source.snapshot().map_err(|error| error.to_string())?;
+        exposition::text(snapshot, format).map_err(|error| error.to_string())
+    });
+    let error = match made.await {
+        Ok(Ok(text)) => return ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+        Ok(Err(error)) => error,
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(error, "a scrape of the metrics failed");
+    (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
 }
 
-async fn ready(State(source): State<Arc<dyn Source>>) -> (StatusCode, &'static str) {
-    if source.ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+async fn ready(State(source): State<Arc<dyn Source>>) -> (StatusCode, String) {
+    match source.ready() {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(amiss) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {amiss}\n")),
     }
 }
 

@@ -9,6 +9,8 @@
 
 mod batch;
 mod counters;
+mod latency;
+mod queues;
 mod release;
 mod serve;
 mod socket;
@@ -28,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Action, Arrival, FlowGrant, Outcome};
 use counters::Counters;
 pub use counters::Fault;
+pub use latency::{Histogram, LatencyOf};
+pub use queues::Queue;
 pub use tcp::TcpLimits;
 
 /// What decides about a datagram. Each worker has its own, so it needs no lock.
@@ -67,6 +71,9 @@ pub struct Options {
     pub ports: Vec<PuntPorts>,
     /// What TCP connections may take.
     pub tcp: TcpLimits,
+    /// Whether to measure how long datagrams take. The kernel then stamps every packet that this host receives, at the cost of a look at
+    /// its clock, so it is not done where nobody reads the figures.
+    pub timestamps: bool,
 }
 
 impl Options {
@@ -77,6 +84,7 @@ impl Options {
             workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             ports,
             tcp: TcpLimits::default(),
+            timestamps: false,
         }
     }
 }
@@ -126,6 +134,8 @@ pub enum WorkerError {
 pub struct Workers {
     threads: Vec<JoinHandle<()>>,
     counters: Vec<Arc<Counters>>,
+    sockets: Vec<queues::Waiting>,
+    connections_limit: usize,
     shutdown: CancellationToken,
 }
 
@@ -151,6 +161,8 @@ impl Workers {
         let mut workers = Self {
             threads: Vec::new(),
             counters: Vec::new(),
+            sockets: prepared.iter().flat_map(serve::Worker::waiting).collect(),
+            connections_limit: options.tcp.total,
             shutdown: shutdown.clone(),
         };
         // Its number is that of no other worker.
@@ -205,7 +217,11 @@ impl Workers {
     /// Reads the counters also where the workers themselves are not at hand.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts(self.counters.clone())
+        Counts {
+            counters: self.counters.clone(),
+            sockets: self.sockets.clone(),
+            connections_limit: self.connections_limit,
+        }
     }
 
     /// Ends the workers and waits for them. Blocks.
@@ -223,22 +239,58 @@ impl Workers {
 
 /// The counters of [`Workers`].
 #[derive(Clone, Debug)]
-pub struct Counts(Vec<Arc<Counters>>);
+pub struct Counts {
+    counters: Vec<Arc<Counters>>,
+    sockets: Vec<queues::Waiting>,
+    connections_limit: usize,
+}
+
+/// All that is known of the workers at one time.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    /// As [`Workers::outcomes`].
+    pub outcomes: Vec<(Outcome, u64)>,
+    /// As [`Workers::faults`].
+    pub faults: Vec<(Fault, u64)>,
+    /// How long datagrams took; all 0 without [`Options::timestamps`].
+    pub latency: Vec<Histogram>,
+    /// What waits at the sockets, by lane.
+    pub queues: Vec<Queue>,
+    /// Open TCP connections of gateways.
+    pub connections: u64,
+    /// [`TcpLimits::total`].
+    pub connections_limit: u64,
+}
 
 impl Counts {
     /// As [`Workers::outcomes`].
     #[must_use]
     pub fn outcomes(&self) -> Vec<(Outcome, u64)> {
-        counters::outcomes(&self.0)
+        counters::outcomes(&self.counters)
     }
 
     /// As [`Workers::faults`].
     #[must_use]
     pub fn faults(&self) -> Vec<(Fault, u64)> {
-        counters::faults(&self.0)
+        counters::faults(&self.counters)
+    }
+
+    /// Everything.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        Work {
+            outcomes: self.outcomes(),
+            faults: self.faults(),
+            latency: latency::histograms(self.counters.iter().map(|one| &one.latency)),
+            queues: queues::queues(&self.sockets),
+            connections: counters::connections(&self.counters),
+            connections_limit: u64::try_from(self.connections_limit).unwrap_or(u64::MAX),
+        }
     }
 }
 
+#[cfg(test)]
+mod measured;
 #[cfg(test)]
 mod namespace;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use sipauth_common::{
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
     reason::Reason,
-    stats::{Bucket, Count, GatewayStats, RateKey},
+    stats::{Bucket, Count, EventStats, GatewayStats, LaneStats, RateKey},
 };
 use sipauth_user::datapath::OBJECT;
 
@@ -70,6 +70,8 @@ fn declared() -> Vec<(&'static str, Shape)> {
         (abi::MAP_STATS, shape::<u32, Count>(PERCPU_ARRAY, count(Reason::COUNT))),
         // A ring buffer has neither keys nor values; its entries are its bytes.
         (abi::MAP_EVENTS, shape::<(), ()>(RINGBUF, abi::EVENTS_BYTES)),
+        (abi::MAP_LANE_STATS, shape::<u32, LaneStats>(PERCPU_ARRAY, count(LANES))),
+        (abi::MAP_EVENT_STATS, shape::<u32, EventStats>(PERCPU_ARRAY, 1)),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! Answers to the command line, and numbers for Prometheus.
+//! Answers to the command line.
 
 use sipauth_common::{
     abi,
@@ -11,15 +11,14 @@ use sipauth_common::{
 };
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
-use super::{bans, flows, removed, state::Agent};
+use super::{flows, removed, state::Agent};
 use crate::{
-    config::{self, XdpMode},
+    config,
     control::{
         Caller, Counted, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, GatewayReport, Handler, InterfaceStatus, ReasonCount,
         Reply, Request, Response, StatsReport, StatusReport, Transport, parse_message,
     },
     datapath::DatapathError,
-    metrics,
 };
 
 impl Handler for Agent {
@@ -219,46 +218,5 @@ impl Agent {
             }
         });
         Reply::Stream(receiver)
-    }
-}
-
-impl metrics::Source for Agent {
-    fn snapshot(&self) -> metrics::Snapshot {
-        let counts = self.maps().stats().unwrap_or([Count::default(); Reason::COUNT]);
-        metrics::Snapshot {
-            reasons: Reason::ALL.iter().map(|reason| (*reason, counts[reason.slot() as usize])).collect(),
-            gateways: self
-                .accounts()
-                .snapshot
-                .iter()
-                .map(|(id, gateway)| metrics::GatewayCount {
-                    name: gateway.name.clone(),
-                    verdict: self.maps().gateway_stats(id).unwrap_or_default().verdict,
-                })
-                .collect(),
-            authentication: self
-                .counts()
-                .map(|all| all.outcomes().into_iter().map(|(o, n)| (o.label(), n)).collect())
-                .unwrap_or_default(),
-            faults: self
-                .counts()
-                .map(|all| all.faults().into_iter().map(|(f, n)| (f.label(), n)).collect())
-                .unwrap_or_default(),
-            bans: bans::count(self).map(Vec::from).unwrap_or_default(),
-            monitor: self.settings().monitor,
-            interfaces: self
-                .settings()
-                .interfaces
-                .iter()
-                .map(|name| metrics::Interface {
-                    name: name.clone(),
-                    native: self.settings().xdp_mode == XdpMode::Native,
-                })
-                .collect(),
-        }
-    }
-
-    fn ready(&self) -> bool {
-        self.is_ready()
     }
 }

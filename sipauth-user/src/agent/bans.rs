@@ -45,20 +45,6 @@ const fn yields(old: &Ban, new: &Ban, now: u64) -> bool {
     over || weaker
 }
 
-/// How many bans are in force, by cause.
-pub(super) fn count(agent: &Agent) -> Result<[(&'static str, u64); 2], DatapathError> {
-    let now = monotonic_ns();
-    let (mut manual, mut failures) = (0, 0);
-    for (_, ban) in agent.maps().bans()? {
-        match ban.cause {
-            _ if ban.expires <= now => {}
-            MANUAL => manual += 1,
-            _ => failures += 1,
-        }
-    }
-    Ok([(label(MANUAL), manual), (label(FAILURES), failures)])
-}
-
 /// Name of a cause in output.
 pub(super) const fn label(cause: u16) -> &'static str {
     match cause {

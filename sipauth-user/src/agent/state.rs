@@ -17,6 +17,7 @@ use crate::{
     compile::Snapshot,
     config::Settings,
     datapath::{self, DatapathError, Maps, Pins, Programs, monotonic_ns},
+    metrics::Census,
     store::Store,
     worker::Counts,
 };
@@ -31,6 +32,7 @@ pub(super) struct Agent {
     accounts: ArcSwap<Accounts>,
     keys: ArcSwap<NonceKeys>,
     counts: OnceLock<Counts>,
+    census: ArcSwap<Census>,
     pardons: Pardons,
     ready: AtomicBool,
     /// Held while programs are put on interfaces or taken off.
@@ -62,6 +64,7 @@ impl Agent {
             accounts: ArcSwap::from_pointee(accounts),
             keys: ArcSwap::from_pointee(keys),
             counts: OnceLock::new(),
+            census: ArcSwap::default(),
             pardons: Pardons::default(),
             ready: AtomicBool::new(false),
             attaching: std::sync::Mutex::new(()),
@@ -108,6 +111,15 @@ impl Agent {
 
     pub(super) fn counts(&self) -> Option<&Counts> {
         self.counts.get()
+    }
+
+    /// The last count of what is in the maps.
+    pub(super) fn census(&self) -> Census {
+        Census::clone(&self.census.load())
+    }
+
+    pub(super) fn set_census(&self, census: Census) {
+        self.census.store(Arc::new(census));
     }
 
     pub(super) const fn pardons(&self) -> &Pardons {

@@ -84,6 +84,14 @@ pub fn has_program(interface: &str) -> Result<bool, DatapathError> {
     present(index(interface)?).map(|present| present.is_some())
 }
 
+/// How the program on an interface is run; `None` without one, or with one that [`attach_ingress`] did not put there.
+///
+/// # Errors
+/// No such interface.
+pub fn mode_of(interface: &str) -> Result<Option<XdpMode>, DatapathError> {
+    Ok(present(index(interface)?)?.and_then(|present| present.mode()))
+}
+
 /// Whether [`attach_ingress`] would find the interface, and nobody else's program on it. To be asked before anything is pinned.
 ///
 /// # Errors

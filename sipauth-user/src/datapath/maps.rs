@@ -19,13 +19,13 @@ use super::{DatapathError, monotonic_ns, sys};
 /// Handles of all maps. All operations take `&self`: the kernel orders them.
 pub struct Maps {
     fds: HashMap<&'static str, OwnedFd>,
-    cpus: usize,
+    pub(super) cpus: usize,
 }
 
 type Result<T> = std::result::Result<T, DatapathError>;
 
 /// An operation's error, with the map's name.
-fn at(map: &'static str) -> impl Fn(io::Error) -> DatapathError {
+pub(super) fn at(map: &'static str) -> impl Fn(io::Error) -> DatapathError {
     move |source| DatapathError::Map { map, source }
 }
 
@@ -45,7 +45,7 @@ impl Maps {
         Ok(Self { fds, cpus })
     }
 
-    fn fd(&self, map: &'static str) -> &OwnedFd {
+    pub(super) fn fd(&self, map: &'static str) -> &OwnedFd {
         // `of` filled in every name of `abi::MAPS`, and no other constant is used here.
         &self.fds[map]
     }

@@ -144,24 +144,29 @@ pub(super) fn delete<K: Pod>(map: &OwnedFd, key: &K) -> io::Result<bool> {
 /// All entries of a hash, in batches where the kernel has these, else one by one.
 /// Of a map that is written meanwhile, entries may be missing or twice.
 pub(super) fn entries<K: Pod, V: Pod>(map: &OwnedFd, max: u32) -> io::Result<Vec<(K, V)>> {
-    match batches(map, max) {
+    let mut all = Vec::new();
+    match visit(map, max, 1, |key, values: &[V]| {
+        all.extend(values.first().map(|value| (*key, *value)))
+    }) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | ENOTSUPP | libc::EOPNOTSUPP)) => one_by_one(map),
-        result => result,
+        result => result.map(|()| all),
     }
 }
 
-fn batches<K: Pod, V: Pod>(map: &OwnedFd, max: u32) -> io::Result<Vec<(K, V)>> {
+/// Shows all entries to `see`, in batches: a key, and as many values as the map has for one (`per_key`: 1, or all possible CPUs of a
+/// per-CPU map, whose `V` is a multiple of 8 bytes). What is said of [`entries`] goes for this, too.
+pub(super) fn visit<K: Pod, V: Pod>(map: &OwnedFd, max: u32, per_key: usize, mut see: impl FnMut(&K, &[V])) -> io::Result<()> {
     // A batch must have room for the fullest bucket of a hash.
     let room = max.clamp(1, 4_096);
+    let per_key = per_key.max(1);
     // SAFETY: zeros are valid for `Pod`.
     let (mut keys, mut values) = unsafe {
         (
             vec![std::mem::zeroed::<K>(); room as usize],
-            vec![std::mem::zeroed::<V>(); room as usize],
+            vec![std::mem::zeroed::<V>(); room as usize * per_key],
         )
     };
     let mut token = [0u8; 64];
-    let mut all = Vec::new();
     let mut first = true;
     loop {
         let mut batch = Batch {
@@ -181,12 +186,47 @@ fn batches<K: Pod, V: Pod>(map: &OwnedFd, max: u32) -> io::Result<Vec<(K, V)>> {
             Err(error) => return Err(error),
         };
         let count = (batch.count as usize).min(keys.len());
-        all.extend(keys[..count].iter().copied().zip(values[..count].iter().copied()));
+        for (key, values) in keys.iter().zip(values.chunks_exact(per_key)).take(count) {
+            see(key, values);
+        }
         if last {
-            return Ok(all);
+            return Ok(());
         }
         first = false;
     }
+}
+
+/// The first `count` elements of an array, in batches.
+pub(super) fn elements<V: Pod>(map: &OwnedFd, count: u32) -> io::Result<Vec<V>> {
+    let count = count as usize;
+    // SAFETY: zeros are valid for `Pod`.
+    let mut values = vec![unsafe { std::mem::zeroed::<V>() }; count];
+    let mut keys = vec![0u32; count];
+    let (mut read, mut last) = (0, 0u32);
+    while read < count {
+        let mut batch = Batch {
+            in_batch: if read == 0 { 0 } else { (&raw const last) as u64 },
+            out_batch: (&raw mut last) as u64,
+            keys: keys[read..].as_mut_ptr() as u64,
+            values: values[read..].as_mut_ptr() as u64,
+            count: u32::try_from(count - read).unwrap_or(u32::MAX),
+            map_fd: fd(map),
+            ..Batch::default()
+        };
+        // SAFETY: `keys` and `values` have room for `count - read` elements of the map's sizes; the token of an array is a key.
+        let result = unsafe { bpf(LOOKUP_BATCH, &mut batch) };
+        let end = match result {
+            Ok(_) => batch.count == 0,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) => return Err(error),
+        };
+        read += (batch.count as usize).min(count - read);
+        if end {
+            break;
+        }
+    }
+    values.truncate(read);
+    Ok(values)
 }
 
 fn one_by_one<K: Pod, V: Pod>(map: &OwnedFd) -> io::Result<Vec<(K, V)>> {

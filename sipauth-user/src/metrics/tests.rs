@@ -1,47 +1,113 @@
 //! Scrapes over loopback.
 
-use sipauth_common::reason::Reason;
+use std::collections::{BTreeMap, BTreeSet};
+
+use sipauth_common::{
+    abi,
+    reason::{Reason, Verdict},
+    stats::{Count, EventStats, LaneStats},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
 use super::*;
+use crate::{
+    auth::Outcome,
+    config::XdpMode,
+    datapath::Occupancy,
+    gateway::Mode,
+    worker::{Fault, Histogram, LatencyOf, Queue, Work},
+};
+use sipauth_common::config::Lane;
 
 struct Fixed {
     ready: bool,
 }
 
 impl Source for Fixed {
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&self) -> Result<Snapshot, DatapathError> {
         let count = |reason: &Reason| match reason {
             Reason::IpMatch => Count { packets: 7, bytes: 700 },
             _ => Count::default(),
         };
-        Snapshot {
+        let mut verdict = [Count::default(); Verdict::ALL.len()];
+        verdict[Verdict::Pass as usize] = Count { packets: 3, bytes: 300 };
+        verdict[Verdict::Punt as usize] = Count { packets: 1, bytes: 90 };
+        Ok(Snapshot {
             reasons: Reason::ALL.iter().map(|reason| (*reason, count(reason))).collect(),
             gateways: vec![GatewayCount {
-                name: "carrier \"a\"\n".to_owned(),
-                verdict: [
-                    Count { packets: 3, bytes: 300 },
-                    Count::default(),
-                    Count { packets: 1, bytes: 90 },
-                    Count::default(),
-                ],
+                name: "carrier \"a\"\n\\".to_owned(),
+                mode: Mode::IpPort,
+                verdict,
             }],
-            authentication: vec![("authenticated", 5)],
-            faults: vec![("grant", 0)],
-            bans: vec![("manual", 2), ("failures", 0)],
+            lanes: [LaneStats {
+                admitted: 11,
+                source_rate: 0,
+                lane_rate: 4,
+            }; 4],
+            events: EventStats {
+                sent: 5,
+                over_budget: 6,
+                lost: 0,
+            },
+            work: Work {
+                outcomes: Outcome::ALL
+                    .iter()
+                    .map(|outcome| (*outcome, u64::from(*outcome == Outcome::Authenticated) * 5))
+                    .collect(),
+                faults: Fault::ALL.map(|fault| (fault, 0)).into(),
+                latency: LatencyOf::ALL
+                    .map(|action| Histogram {
+                        action,
+                        buckets: vec![(0.000_025, 2), (1.0, 3), (f64::INFINITY, 1)],
+                        seconds: 2.5,
+                    })
+                    .into(),
+                queues: Lane::ALL
+                    .map(|lane| Queue {
+                        lane,
+                        bytes: 768,
+                        fullest: 0.25,
+                        drops: 0,
+                    })
+                    .into(),
+                connections: 1,
+                connections_limit: 4_096,
+            },
+            census: Census {
+                occupancy: vec![Occupancy {
+                    map: abi::MAP_FLOWS,
+                    entries: 9,
+                    capacity: 262_144,
+                }],
+                flows: vec![("udp", 8), ("tcp", 0)],
+                peers: 2,
+                bans: vec![("manual", 2), ("failures", 0)],
+            },
+            heartbeat_age: 0.5,
             monitor: true,
-            interfaces: vec![Interface {
-                name: "eth0".to_owned(),
-                native: true,
-            }],
-        }
+            fail_open: false,
+            interfaces: vec![
+                Interface {
+                    name: "eth0".to_owned(),
+                    mode: Some(XdpMode::Native),
+                },
+                Interface {
+                    name: "eth1".to_owned(),
+                    mode: None,
+                },
+            ],
+        })
     }
 
-    fn ready(&self) -> bool {
-        self.ready
+    fn ready(&self) -> Result<(), String> {
+        if self.ready {
+            Ok(())
+        } else {
+            Err("eth1 has no XDP program".to_owned())
+        }
     }
 }
 
@@ -54,9 +120,13 @@ async fn start(ready: bool) -> (SocketAddr, CancellationToken, task::JoinHandle<
 
 /// The whole answer; the server closes the connection after it.
 async fn scrape(address: SocketAddr, path: &str) -> String {
+    ask(address, path, "").await
+}
+
+async fn ask(address: SocketAddr, path: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("connected");
     stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nHost: sipauth\r\n\r\n").as_bytes())
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: sipauth\r\n{headers}\r\n").as_bytes())
         .await
         .expect("sent");
     let mut answer = String::new();
@@ -64,49 +134,122 @@ async fn scrape(address: SocketAddr, path: &str) -> String {
     answer
 }
 
+const SERIES: &[&str] = &[
+    "sipauth_packets_total{verdict=\"pass\",reason=\"ip_match\"} 7",
+    "sipauth_bytes_total{verdict=\"pass\",reason=\"ip_match\"} 700",
+    "sipauth_packets_total{verdict=\"drop\",reason=\"unknown_source\"} 0",
+    "sipauth_gateway_packets_total{gateway=\"carrier \\\"a\\\"\\n\\\\\",verdict=\"pass\"} 3",
+    "sipauth_gateway_packets_total{gateway=\"carrier \\\"a\\\"\\n\\\\\",verdict=\"drop\"} 0",
+    "sipauth_gateway_bytes_total{gateway=\"carrier \\\"a\\\"\\n\\\\\",verdict=\"punt\"} 90",
+    "sipauth_lane_packets_total{lane=\"known\",result=\"admitted\"} 11",
+    "sipauth_lane_packets_total{lane=\"denied\",result=\"source_rate\"} 0",
+    "sipauth_lane_packets_total{lane=\"untrusted\",result=\"lane_rate\"} 4",
+    "sipauth_events_total{result=\"sent\"} 5",
+    "sipauth_events_total{result=\"over_budget\"} 6",
+    "sipauth_events_total{result=\"lost\"} 0",
+    "sipauth_authentication_total{outcome=\"authenticated\"} 5",
+    "sipauth_worker_faults_total{fault=\"grant\"} 0",
+    "sipauth_agent_latency_seconds_bucket{le=\"0.000025\",action=\"answer\"} 2",
+    "sipauth_agent_latency_seconds_bucket{le=\"1.0\",action=\"answer\"} 5",
+    "sipauth_agent_latency_seconds_bucket{le=\"+Inf\",action=\"release\"} 6",
+    "sipauth_agent_latency_seconds_sum{action=\"answer\"} 2.5",
+    "sipauth_agent_latency_seconds_count{action=\"answer\"} 6",
+    "sipauth_receive_queue_bytes{lane=\"trusted\"} 768",
+    "sipauth_receive_queue_fullest_ratio{lane=\"trusted\"} 0.25",
+    "sipauth_receive_queue_drops_total{lane=\"denied\"} 0",
+    "sipauth_tcp_connections 1",
+    "sipauth_tcp_connections_limit 4096",
+    "sipauth_gateways{mode=\"ip-port\"} 1",
+    "sipauth_gateways{mode=\"peer\"} 0",
+    "sipauth_bans{cause=\"manual\"} 2",
+    "sipauth_bans{cause=\"failures\"} 0",
+    "sipauth_flows{transport=\"udp\"} 8",
+    "sipauth_flows{transport=\"tcp\"} 0",
+    "sipauth_peers 2",
+    "sipauth_map_entries{map=\"flows\"} 9",
+    "sipauth_map_capacity{map=\"flows\"} 262144",
+    "sipauth_map_entries{map=\"gateway_stats\"} 1",
+    "sipauth_heartbeat_age_seconds 0.5",
+    "sipauth_monitor_mode 1",
+    "sipauth_fail_open 0",
+    "sipauth_xdp_mode{interface=\"eth0\",mode=\"native\"} 1",
+    "sipauth_xdp_mode{interface=\"eth0\",mode=\"none\"} 0",
+    "sipauth_xdp_mode{interface=\"eth1\",mode=\"generic\"} 0",
+    "sipauth_xdp_mode{interface=\"eth1\",mode=\"none\"} 1",
+    concat!("sipauth_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+];
+
 #[tokio::test]
-async fn a_scrape_shows_every_series() {
+async fn a_scrape_shows_every_series_in_both_formats() {
     let (address, shutdown, running) = start(true).await;
-    let answer = scrape(address, "/metrics").await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert!(
-        answer.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"),
-        "{answer}"
-    );
+    let open = ask(
+        address,
+        "/metrics",
+        "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n",
+    )
+    .await;
+    assert!(open.starts_with("HTTP/1.1 200 OK\r\n"), "{open}");
     for line in [
+        "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8",
         "# TYPE sipauth_packets counter",
-        "sipauth_packets_total{verdict=\"pass\",reason=\"ip_match\"} 7",
-        "sipauth_bytes_total{verdict=\"pass\",reason=\"ip_match\"} 700",
-        "sipauth_packets_total{verdict=\"drop\",reason=\"unknown_source\"} 0",
-        "sipauth_gateway_packets_total{gateway=\"carrier \\\"a\\\"\\n\",verdict=\"pass\"} 3",
-        "sipauth_gateway_packets_total{gateway=\"carrier \\\"a\\\"\\n\",verdict=\"drop\"} 0",
-        "sipauth_gateway_bytes_total{gateway=\"carrier \\\"a\\\"\\n\",verdict=\"punt\"} 90",
-        "sipauth_authentication_total{outcome=\"authenticated\"} 5",
-        "sipauth_worker_faults_total{fault=\"grant\"} 0",
-        "sipauth_gateways 1",
-        "sipauth_bans{cause=\"manual\"} 2",
-        "sipauth_bans{cause=\"failures\"} 0",
-        "sipauth_monitor_mode 1",
-        "sipauth_xdp_mode{interface=\"eth0\",mode=\"native\"} 1",
-        "sipauth_xdp_mode{interface=\"eth0\",mode=\"generic\"} 0",
-        concat!("sipauth_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        "# TYPE sipauth_build info",
     ] {
-        assert!(answer.lines().any(|got| got == line), "no {line} in\n{answer}");
+        assert!(open.lines().any(|got| got == line), "no {line} in\n{open}");
     }
-    assert_eq!(
-        answer.lines().filter(|line| line.starts_with("sipauth_packets_total{")).count(),
-        Reason::COUNT
-    );
-    assert!(answer.ends_with("# EOF\n"), "{answer}");
+    assert!(open.ends_with("# EOF\n"), "{open}");
+    let plain = scrape(address, "/metrics").await;
+    for line in [
+        "content-type: text/plain; version=0.0.4; charset=utf-8",
+        "# TYPE sipauth_packets_total counter",
+        "# TYPE sipauth_agent_latency_seconds histogram",
+        "# TYPE sipauth_build_info gauge",
+    ] {
+        assert!(plain.lines().any(|got| got == line), "no {line} in\n{plain}");
+    }
+    assert!(!plain.contains("# EOF") && !plain.contains("# UNIT"), "{plain}");
+    for answer in [&open, &plain] {
+        for series in SERIES {
+            assert!(answer.lines().any(|got| got == *series), "no {series} in\n{answer}");
+        }
+        let of = |prefix: &str| answer.lines().filter(|line| line.starts_with(prefix)).count();
+        assert_eq!(of("sipauth_packets_total{"), Reason::COUNT);
+        assert_eq!(of("sipauth_authentication_total{"), Outcome::ALL.len());
+        assert_eq!(of("sipauth_worker_faults_total{"), Fault::ALL.len());
+        assert_eq!(of("process_"), 4);
+    }
     shutdown.cancel();
     running.await.expect("no panic").expect("no error");
+}
+
+#[test]
+fn every_family_is_declared_once_and_every_series_stands_below_its_own() {
+    for format in [Format::Prometheus, Format::OpenMetrics] {
+        let snapshot = Fixed { ready: true }.snapshot().expect("fixed");
+        let text = exposition::text(snapshot, format).expect("written");
+        let (mut families, mut series, mut family) = (BTreeMap::new(), BTreeSet::new(), "");
+        for line in text.lines() {
+            if let Some(declared) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = declared.split_once(' ').expect("a type");
+                assert!(families.insert(name, kind).is_none(), "{name} twice");
+                family = name;
+            } else if !line.starts_with('#') {
+                let name = line.split(['{', ' ']).next().unwrap_or_default();
+                assert!(name.starts_with(family), "{name} below {family}");
+                let (labels, _) = line.rsplit_once(' ').expect("a value");
+                assert!(series.insert(labels), "{labels} twice");
+            }
+        }
+        assert!(families.len() > 25, "{families:?}");
+    }
 }
 
 #[tokio::test]
 async fn readiness_follows_the_agent_and_health_does_not() {
     for (ready, status) in [(true, "200 OK"), (false, "503 Service Unavailable")] {
         let (address, shutdown, running) = start(ready).await;
-        assert!(scrape(address, "/readyz").await.starts_with(&format!("HTTP/1.1 {status}\r\n")));
+        let answer = scrape(address, "/readyz").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        assert_eq!(answer.contains("eth1 has no XDP program"), !ready, "{answer}");
         assert!(scrape(address, "/healthz").await.starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(scrape(address, "/").await.starts_with("HTTP/1.1 404 Not Found\r\n"));
         shutdown.cancel();

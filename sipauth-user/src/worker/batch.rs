@@ -12,17 +12,22 @@ use std::{
 
 use socket2::{SockAddr, SockAddrStorage};
 
+use super::latency::nanoseconds;
+
 /// Datagrams in one system call.
 pub(super) const BATCH: usize = 32;
 /// More than the longest UDP payload of either family (IPv6 without jumbograms).
 const BUFFER: usize = 65_536;
 
-/// Room for one `in_pktinfo` or `in6_pktinfo`, aligned as `cmsghdr` must be.
+/// Room for one `in_pktinfo` or `in6_pktinfo` and a time stamp, aligned as `cmsghdr` must be.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
-struct Control([u8; 64]);
-// The header (16 bytes) and the longest value, each padded to 8.
-const _: () = assert!(size_of::<Control>() >= size_of::<libc::cmsghdr>() + size_of::<libc::in6_pktinfo>().next_multiple_of(8));
+struct Control([u8; 80]);
+// Two headers (16 bytes each) and the longest values, each padded to 8.
+const _: () = assert!(
+    size_of::<Control>()
+        >= 2 * size_of::<libc::cmsghdr>() + size_of::<libc::in6_pktinfo>().next_multiple_of(8) + size_of::<libc::timespec>()
+);
 const _: () = assert!(align_of::<Control>() >= align_of::<libc::cmsghdr>());
 
 /// The buffers that a worker receives into, whatever the socket.
@@ -35,6 +40,7 @@ struct Arrived {
     source: SocketAddr,
     local: IpAddr,
     scope: u32,
+    stamp: u64,
     length: usize,
 }
 
@@ -44,6 +50,8 @@ pub(super) struct Datagram<'a> {
     pub(super) source: SocketAddr,
     local: IpAddr,
     scope: u32,
+    /// When the kernel received it, ns since 1970; 0 where the socket does not ask for stamps.
+    pub(super) stamp: u64,
 }
 
 impl Datagram<'_> {
@@ -68,7 +76,7 @@ impl Receive {
     pub(super) fn fill(&mut self, socket: &impl AsFd, limit: usize) -> io::Result<usize> {
         self.arrived.clear();
         let mut names = [const { mem::MaybeUninit::<SockAddrStorage>::uninit() }; BATCH];
-        let mut controls = [Control([0; 64]); BATCH];
+        let mut controls = [Control([0; 80]); BATCH];
         let mut parts: [libc::iovec; BATCH] = [libc::iovec {
             iov_base: ptr::null_mut(),
             iov_len: 0,
@@ -118,6 +126,7 @@ impl Receive {
                 source: arrived.source,
                 local: arrived.local,
                 scope: arrived.scope,
+                stamp: arrived.stamp,
             })
         })
     }
@@ -134,7 +143,8 @@ fn arrived(header: &libc::mmsghdr, name: SockAddrStorage) -> Option<Arrived> {
     }
     // SAFETY: the kernel wrote the address and its length.
     let source = unsafe { SockAddr::new(name, header.msg_hdr.msg_namelen) }.as_socket()?;
-    let (local, interface) = local_address(&header.msg_hdr)?;
+    let Told { local, stamp } = told(&header.msg_hdr);
+    let (local, interface) = local?;
     // Only a link-local address needs its interface to be told apart.
     let scope = if matches!(local, IpAddr::V6(address) if address.is_unicast_link_local()) {
         interface
@@ -145,12 +155,21 @@ fn arrived(header: &libc::mmsghdr, name: SockAddrStorage) -> Option<Arrived> {
         source,
         local,
         scope,
+        stamp,
         length: usize::try_from(header.msg_len).ok()?,
     })
 }
 
-/// The address in the IP header, and the interface of arrival.
-fn local_address(header: &libc::msghdr) -> Option<(IpAddr, u32)> {
+/// What the kernel told of a datagram.
+#[derive(Default)]
+struct Told {
+    /// The address in the IP header, and the interface of arrival.
+    local: Option<(IpAddr, u32)>,
+    stamp: u64,
+}
+
+fn told(header: &libc::msghdr) -> Told {
+    let mut told = Told::default();
     // SAFETY: `msg_control` points at a live `Control`, and the kernel set `msg_controllen` to what it filled.
     let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
     // SAFETY: null or inside the control buffer, by `CMSG_FIRSTHDR` and `CMSG_NXTHDR`.
@@ -162,18 +181,24 @@ fn local_address(header: &libc::msghdr) -> Option<(IpAddr, u32)> {
                 // SAFETY: a message of this type has an `in_pktinfo`, not necessarily aligned.
                 let info: libc::in_pktinfo = unsafe { ptr::read_unaligned(data.cast()) };
                 let address = Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes());
-                return Some((address.into(), u32::try_from(info.ipi_ifindex).unwrap_or(0)));
+                told.local = Some((address.into(), u32::try_from(info.ipi_ifindex).unwrap_or(0)));
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 // SAFETY: a message of this type has an `in6_pktinfo`, not necessarily aligned.
                 let info: libc::in6_pktinfo = unsafe { ptr::read_unaligned(data.cast()) };
-                return Some((Ipv6Addr::from(info.ipi6_addr.s6_addr).into(), info.ipi6_ifindex));
+                told.local = Some((Ipv6Addr::from(info.ipi6_addr.s6_addr).into(), info.ipi6_ifindex));
             }
-            // SAFETY: `message` is not null and inside the buffer.
-            _ => message = unsafe { libc::CMSG_NXTHDR(header, message) },
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                // SAFETY: a message of this type has a `timespec`, not necessarily aligned.
+                let time: libc::timespec = unsafe { ptr::read_unaligned(data.cast()) };
+                told.stamp = nanoseconds(time.tv_sec, time.tv_nsec);
+            }
+            _ => {}
         }
+        // SAFETY: `message` is not null and inside the buffer.
+        message = unsafe { libc::CMSG_NXTHDR(header, message) };
     }
-    None
+    told
 }
 
 /// A datagram to be sent.
@@ -189,7 +214,7 @@ pub(super) struct Reply {
 /// Sends the first of `replies`, up to [`BATCH`]; says how many went. An error concerns the first.
 pub(super) fn send(socket: &impl AsFd, replies: &[Reply]) -> io::Result<usize> {
     let mut names = [const { None::<SockAddr> }; BATCH];
-    let mut controls = [Control([0; 64]); BATCH];
+    let mut controls = [Control([0; 80]); BATCH];
     let mut parts: [libc::iovec; BATCH] = [libc::iovec {
         iov_base: ptr::null_mut(),
         iov_len: 0,

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use super::latency::Latency;
 use crate::auth::Outcome;
 
 /// What can go wrong around a datagram, which is never the sender's doing, and around a connection, where it may be.
@@ -87,6 +88,8 @@ impl Fault {
 pub(super) struct Counters {
     outcomes: [AtomicU64; Outcome::ALL.len()],
     faults: [AtomicU64; Fault::ALL.len()],
+    connections: AtomicU64,
+    pub(super) latency: Latency,
 }
 
 impl Counters {
@@ -94,6 +97,8 @@ impl Counters {
         Self {
             outcomes: [const { AtomicU64::new(0) }; Outcome::ALL.len()],
             faults: [const { AtomicU64::new(0) }; Fault::ALL.len()],
+            connections: AtomicU64::new(0),
+            latency: Latency::new(),
         }
     }
 
@@ -108,6 +113,27 @@ impl Counters {
             slot.fetch_add(1, Relaxed);
         }
     }
+}
+
+/// An open connection, as long as this lives.
+pub(super) struct Connected(Arc<Counters>);
+
+impl Connected {
+    pub(super) fn new(counters: &Arc<Counters>) -> Self {
+        counters.connections.fetch_add(1, Relaxed);
+        Self(Arc::clone(counters))
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The sum over workers.
+pub(super) fn connections(counters: &[Arc<Counters>]) -> u64 {
+    counters.iter().map(|one| one.connections.load(Relaxed)).sum()
 }
 
 /// The sum over workers.

@@ -14,6 +14,8 @@ use super::{
     Fault, Flows, Handler, WorkerError,
     batch::{self, BATCH, Receive, Reply},
     counters::Counters,
+    latency::LatencyOf,
+    queues::Waiting,
     release::{self, Releaser},
     socket::Endpoint,
 };
@@ -22,7 +24,7 @@ use crate::auth::{Action, Arrival};
 /// Everything of a worker but its handler, which is made in its thread.
 pub(super) struct Worker {
     runtime: Runtime,
-    endpoints: Vec<Endpoint<UdpSocket>>,
+    endpoints: Vec<Endpoint<Arc<UdpSocket>>>,
     releaser: Releaser,
     flows: Arc<dyn Flows>,
     counters: Arc<Counters>,
@@ -35,7 +37,7 @@ impl Worker {
             let _context = runtime.enter();
             let wrap = |one: Endpoint<StdSocket>| {
                 UdpSocket::from_std(one.socket).map(|socket| Endpoint {
-                    socket,
+                    socket: Arc::new(socket),
                     lane: one.lane,
                     protected: one.protected,
                 })
@@ -60,6 +62,14 @@ impl Worker {
         Arc::clone(&self.counters)
     }
 
+    /// Its sockets, to ask what waits there.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = Waiting> {
+        self.endpoints.iter().map(|endpoint| Waiting {
+            lane: endpoint.lane,
+            socket: Arc::downgrade(&endpoint.socket),
+        })
+    }
+
     /// Serves until `stop`.
     pub(super) fn run(self, handler: impl Handler, stop: &CancellationToken) {
         let Self {
@@ -76,6 +86,7 @@ impl Worker {
             counters,
             receive: Receive::new(),
             replies: Vec::with_capacity(BATCH),
+            done: Vec::with_capacity(BATCH),
         };
         runtime.block_on(async {
             loop {
@@ -95,7 +106,7 @@ impl Worker {
 }
 
 /// Waits until any of the sockets has something.
-async fn readable(endpoints: &[Endpoint<UdpSocket>]) {
+async fn readable(endpoints: &[Endpoint<Arc<UdpSocket>>]) {
     poll_fn(|context| {
         let mut ready = Poll::Pending;
         for endpoint in endpoints {
@@ -128,11 +139,13 @@ struct Desk<H> {
     counters: Arc<Counters>,
     receive: Receive,
     replies: Vec<Reply>,
+    /// What was done in this batch with datagrams that came at a time; empty where sockets do not stamp.
+    done: Vec<(LatencyOf, u64)>,
 }
 
 impl<H: Handler> Desk<H> {
     /// Each socket once, in the order of lanes; says whether one of them may have more.
-    fn round(&mut self, endpoints: &[Endpoint<UdpSocket>]) -> bool {
+    fn round(&mut self, endpoints: &[Endpoint<Arc<UdpSocket>>]) -> bool {
         let mut busy = false;
         for endpoint in endpoints {
             let (batches, limit) = share(endpoint.lane);
@@ -142,7 +155,7 @@ impl<H: Handler> Desk<H> {
     }
 
     /// One batch; says how many datagrams it had.
-    fn serve(&mut self, endpoint: &Endpoint<UdpSocket>, limit: usize) -> usize {
+    fn serve(&mut self, endpoint: &Endpoint<Arc<UdpSocket>>, limit: usize) -> usize {
         let Self {
             receive,
             handler,
@@ -150,6 +163,7 @@ impl<H: Handler> Desk<H> {
             releaser,
             flows,
             replies,
+            done,
         } = self;
         let mut received = 0;
         let read = endpoint.socket.try_io(Interest::READABLE, || {
@@ -183,6 +197,11 @@ impl<H: Handler> Desk<H> {
                 trusted: endpoint.lane == Lane::Trusted,
                 denied: endpoint.lane == Lane::Denied,
             };
+            let mut note = |what| {
+                if datagram.stamp > 0 {
+                    done.push((what, datagram.stamp));
+                }
+            };
             match handler.handle(datagram.bytes, &arrival) {
                 Action::Reply { response, outcome } => {
                     counters.outcome(outcome);
@@ -191,6 +210,7 @@ impl<H: Handler> Desk<H> {
                         from: arrival.destination.ip(),
                         bytes: response,
                     });
+                    note(LatencyOf::Answer);
                 }
                 Action::Release { flow, outcome } => {
                     if let Some(Err(error)) = flow.map(|grant| flows.grant(arrival.source, grant)) {
@@ -207,11 +227,14 @@ impl<H: Handler> Desk<H> {
                         });
                         tracing::debug!(%error, source = %arrival.source, destination = %arrival.destination, "release failed");
                     }
+                    note(LatencyOf::Release);
                 }
                 Action::Absorb { outcome } => counters.outcome(outcome),
             }
         }
         send_all(&endpoint.socket, replies, counters);
+        counters.latency.record(done);
+        done.clear();
         received
     }
 }

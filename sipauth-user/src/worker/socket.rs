@@ -39,7 +39,7 @@ pub(super) fn bind(options: &Options) -> Result<Vec<Vec<Endpoint<UdpSocket>>>, W
         }
         // The position in the kernel's group is the order of binding, and the program that is attached returns positions.
         for (index, group) in groups.iter_mut().enumerate() {
-            let socket = open(address).map_err(failed)?;
+            let socket = open(address, options.timestamps).map_err(failed)?;
             if index == 0 && workers > 1 {
                 batch::steer_by_source(&socket, address.is_ipv6(), workers).map_err(failed)?;
             }
@@ -76,7 +76,7 @@ fn probe(address: SocketAddr) -> io::Result<()> {
     socket.bind(&SockAddr::from(address))
 }
 
-fn open(address: SocketAddr) -> io::Result<UdpSocket> {
+fn open(address: SocketAddr, timestamps: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_port(true)?;
     // Beyond net.core.rmem_max only with CAP_NET_ADMIN; without it the kernel gives what it allows.
@@ -88,6 +88,9 @@ fn open(address: SocketAddr) -> io::Result<UdpSocket> {
         setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
     } else {
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+    }
+    if timestamps {
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;

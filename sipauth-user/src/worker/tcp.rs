@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Fault, Flows, Handler, PuntPorts, WorkerError,
-    counters::Counters,
+    counters::{Connected, Counters},
     socket::{Endpoint, addresses, lacks_ipv6},
 };
 use crate::auth::Arrival;
@@ -266,9 +266,9 @@ async fn accept_all<H: Handler>(listeners: &[Endpoint<TcpListener>], shared: Rc<
             let _ = desk.set(Rc::new(RefCell::new(make())));
         }
         let Some(handler) = desk.get().cloned() else { return };
-        let shared = Rc::clone(&shared);
+        let (shared, connected) = (Rc::clone(&shared), Connected::new(&shared.counters));
         connections.spawn_local(async move {
-            let _place = place;
+            let (_place, _connected) = (place, connected);
             connection::serve(stream, arrival, handler, shared).await;
         });
     }

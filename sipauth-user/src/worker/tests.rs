@@ -67,6 +67,7 @@ where
         workers: NonZeroUsize::new(workers).expect("workers"),
         ports: vec![PORTS],
         tcp: TcpLimits::default(),
+        timestamps: false,
     };
     let (shutdown, flows) = (CancellationToken::new(), Arc::new(Granted::default()));
     let table: Arc<dyn Flows> = flows.clone();
@@ -311,6 +312,7 @@ fn a_socket_has_room_for_a_burst() {
             workers: NonZeroUsize::MIN,
             ports: vec![PORTS],
             tcp: TcpLimits::default(),
+            timestamps: false,
         };
         let groups = socket::bind(&options).expect("sockets");
         assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [8]);
@@ -364,6 +366,7 @@ fn a_port_that_is_taken_is_named_with_the_remedy() {
             workers: NonZeroUsize::MIN,
             ports: vec![PORTS],
             tcp: TcpLimits::default(),
+            timestamps: false,
         };
         let handler = |_| Call(|_: &[u8], _: &Arrival| release(1));
         let error = Workers::start(&options, &CancellationToken::new(), handler, Arc::new(Granted::default())).expect_err("taken");

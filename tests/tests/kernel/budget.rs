@@ -5,8 +5,11 @@ use nix::{
     unistd::Pid,
 };
 use sipauth_common::{
+    abi,
     config::{DefaultPolicy, LANES, Lane},
+    event::Event,
     reason::Reason,
+    stats::{EventStats, LaneStats},
 };
 use sipauth_tests::{
     frame::{ACK, Frame},
@@ -109,6 +112,69 @@ fn a_lane_beyond_its_rate_is_dropped_and_the_lanes_above_are_not() {
             "{entry}: the trusted lane"
         );
     }
+}
+
+#[test]
+fn a_lane_counts_what_its_budgets_admitted_and_refused() {
+    require_root!();
+    stay_on_one_cpu();
+    for entry in ENTRIES {
+        let mut bench = Bench::new(entry);
+        populate(&mut bench);
+        let known = |bench: &Bench| bench.programs.maps.lane_stats().expect("LANE_STATS")[Lane::Known as usize];
+        assert_eq!(known(&bench), LaneStats::default());
+        assert_eq!(many(&mut bench, &from("203.0.113.3"), 7, Reason::Challenge), (7, 7));
+        bench.change(|c| c.source_rate = [0; LANES]);
+        assert_eq!(many(&mut bench, &from("203.0.113.4"), 5, Reason::SourceRate), (0, 5));
+        bench.change(|c| {
+            c.source_rate = [u32::MAX; LANES];
+            c.lane_rate = [0; LANES];
+        });
+        // Full from before, and soon empty at a rate of 0.
+        let (passed, dropped) = many(&mut bench, &from("203.0.113.3"), 3, Reason::LaneRate);
+        let expected = LaneStats {
+            admitted: 7 + passed,
+            source_rate: 5,
+            lane_rate: dropped,
+        };
+        assert_eq!(known(&bench), expected, "{entry}");
+        let all = bench.programs.maps.lane_stats().expect("LANE_STATS");
+        for lane in [Lane::Trusted, Lane::Untrusted, Lane::Denied] {
+            assert_eq!(all[lane as usize], LaneStats::default(), "{entry}: {}", lane.label());
+        }
+        assert_eq!(
+            many(&mut bench, &from("203.0.113.1"), 5, Reason::IpMatch),
+            (5, 5),
+            "{entry}: mode ip"
+        );
+        assert_eq!(known(&bench), expected, "{entry}: mode ip is not for the agent");
+    }
+}
+
+#[test]
+fn events_are_counted_as_sent_and_beyond_their_budget_and_lost() {
+    require_root!();
+    stay_on_one_cpu();
+    let mut bench = Bench::new(ENTRIES[0]);
+    populate(&mut bench);
+    let events = |bench: &Bench| bench.programs.maps.event_stats().expect("EVENT_STATS");
+    bench.change(|c| c.event_rate = 0);
+    many(&mut bench, &from("198.51.100.9"), 10, Reason::UnknownSource);
+    assert_eq!(
+        events(&bench),
+        EventStats {
+            over_budget: 10,
+            ..EventStats::default()
+        }
+    );
+    // Nobody reads the ring, which has room for some 5,000.
+    let room = u64::from(abi::EVENTS_BYTES) / (size_of::<Event>() as u64 + 8);
+    bench.change(|c| c.event_rate = 1_000_000);
+    many(&mut bench, &from("198.51.100.10"), 2 * room, Reason::UnknownSource);
+    let events = events(&bench);
+    assert_eq!(events.sent + events.lost + events.over_budget, 2 * room + 10, "{events:?}");
+    // The budget was empty, and fills in milliseconds.
+    assert!(events.sent > room / 2 && events.lost > room / 2, "{events:?}");
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn start(tcp: TcpLimits) -> Workers {
         workers: NonZeroUsize::MIN,
         ports: vec![PORTS],
         tcp,
+        timestamps: false,
     };
     Workers::start(&options, &CancellationToken::new(), |_| Script, Arc::new(Standing)).expect("workers")
 }

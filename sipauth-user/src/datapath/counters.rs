@@ -1,0 +1,133 @@
+//! What the kernel programs count, and how full their maps are: for metrics, read in as few system calls as may be.
+
+use sipauth_common::{
+    abi,
+    address::Address,
+    config::LANES,
+    flow::{Ban, Flow, FlowKey},
+    policy::{Policy, PortKey},
+    stats::{Bucket, EventStats, GatewayStats, LaneStats, RateKey},
+};
+
+use super::{DatapathError, Maps, maps::at, sys};
+
+/// How full a map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Its name in [`abi`].
+    pub map: &'static str,
+    /// Entries that it has.
+    pub entries: u64,
+    /// Entries that it has room for.
+    pub capacity: u32,
+}
+
+type Result<T> = std::result::Result<T, DatapathError>;
+
+impl Maps {
+    /// What each lane counted, over all CPUs.
+    ///
+    /// # Errors
+    /// The kernel's answer; so with all others here.
+    pub fn lane_stats(&self) -> Result<[LaneStats; LANES]> {
+        let mut sums = [LaneStats::default(); LANES];
+        for (lane, sum) in (0u32..).zip(&mut sums) {
+            let all: Vec<LaneStats> = self.per_cpu(abi::MAP_LANE_STATS, lane)?;
+            for one in all {
+                sum.admitted += one.admitted;
+                sum.source_rate += one.source_rate;
+                sum.lane_rate += one.lane_rate;
+            }
+        }
+        Ok(sums)
+    }
+
+    /// What became of events, over all CPUs.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn event_stats(&self) -> Result<EventStats> {
+        let all: Vec<EventStats> = self.per_cpu(abi::MAP_EVENT_STATS, 0)?;
+        Ok(all.into_iter().fold(EventStats::default(), |sum, one| EventStats {
+            sent: sum.sent + one.sent,
+            over_budget: sum.over_budget + one.over_budget,
+            lost: sum.lost + one.lost,
+        }))
+    }
+
+    /// What gateways counted, in the order of `ids`.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn all_gateway_stats(&self, ids: &[u32]) -> Result<Vec<GatewayStats>> {
+        let end = ids.iter().max().map_or(0, |highest| highest + 1);
+        // Where ids are far apart, reading all in between costs more than a call for each.
+        if end as usize > 16 * ids.len() {
+            return ids.iter().map(|id| self.gateway_stats(*id)).collect();
+        }
+        let map = abi::MAP_GATEWAY_STATS;
+        let all: Vec<GatewayStats> = sys::elements(self.fd(map), end).map_err(at(map))?;
+        Ok(ids.iter().map(|id| all.get(*id as usize).copied().unwrap_or_default()).collect())
+    }
+
+    /// How full the maps are that the caller does not go through anyway.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn occupancy(&self) -> Result<[Occupancy; 6]> {
+        Ok([
+            self.count::<u32, Policy>(abi::MAP_HOSTS_V4, abi::MAX_SOURCES, 1)?,
+            self.count::<Address, Policy>(abi::MAP_HOSTS_V6, abi::MAX_SOURCES, 1)?,
+            self.count::<[u8; 8], Policy>(abi::MAP_NETS_V4, abi::MAX_SOURCES, 1)?,
+            self.count::<[u8; 20], Policy>(abi::MAP_NETS_V6, abi::MAX_SOURCES, 1)?,
+            self.count::<PortKey, u32>(abi::MAP_PORTS, abi::MAX_PORTS, 1)?,
+            self.count::<RateKey, Bucket>(abi::MAP_PUNT_RATE, abi::MAX_PUNT_RATE, self.cpus)?,
+        ])
+    }
+
+    /// Shows all flows to `see`, and answers how full their map is.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn visit_flows(&self, see: impl FnMut(&FlowKey, &Flow)) -> Result<Occupancy> {
+        self.visit(abi::MAP_FLOWS, abi::MAX_FLOWS, see)
+    }
+
+    /// Likewise the learned peers, with the time (ns) at which the softswitch last sent them a request.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn visit_peers(&self, see: impl FnMut(&Address, &u64)) -> Result<Occupancy> {
+        self.visit(abi::MAP_PEERS, abi::MAX_PEERS, see)
+    }
+
+    /// Likewise the bans, also those that are over.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn visit_bans(&self, see: impl FnMut(&Address, &Ban)) -> Result<Occupancy> {
+        self.visit(abi::MAP_BANS, abi::MAX_BANS, see)
+    }
+
+    fn visit<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, capacity: u32, mut see: impl FnMut(&K, &V)) -> Result<Occupancy> {
+        let mut entries = 0;
+        sys::visit(self.fd(map), capacity, 1, |key: &K, values: &[V]| {
+            entries += 1;
+            if let Some(value) = values.first() {
+                see(key, value);
+            }
+        })
+        .map_err(at(map))?;
+        Ok(Occupancy { map, entries, capacity })
+    }
+
+    fn count<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, capacity: u32, per_key: usize) -> Result<Occupancy> {
+        let mut entries = 0;
+        sys::visit(self.fd(map), capacity, per_key, |_: &K, _: &[V]| entries += 1).map_err(at(map))?;
+        Ok(Occupancy { map, entries, capacity })
+    }
+
+    fn per_cpu<V: aya::Pod>(&self, map: &'static str, key: u32) -> Result<Vec<V>> {
+        sys::lookup_per_cpu(self.fd(map), &key, self.cpus).map_err(at(map))
+    }
+}
