@@ -17,12 +17,14 @@ mod call;
 mod kamailio;
 mod linphone;
 mod program;
+mod prometheus;
 mod sipsak;
 pub use baresip::Baresip;
 pub use call::{Call, Calls, Outcome};
 pub use kamailio::{Controller, Switch};
 pub use linphone::Linphone;
 pub use program::{Account, Softphone};
+pub use prometheus::{Job, Prometheus, fetch, forgetful_proxy};
 pub use sipsak::Sipsak;
 
 /// Directory of the SIPp scenarios.

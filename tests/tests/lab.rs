@@ -17,6 +17,8 @@ mod flood;
 mod interop;
 #[path = "lab/lifecycle.rs"]
 mod lifecycle;
+#[path = "lab/metrics.rs"]
+mod metrics;
 #[path = "lab/modes.rs"]
 mod modes;
 #[path = "lab/phone.rs"]

@@ -66,6 +66,12 @@ const TOOLS: &[Tool] = &[
     tool("baresip", "baresip-core", Purpose::Peers, "a softphone of the lab"),
     tool("linphonec", "linphone-cli", Purpose::Peers, "another softphone of the lab"),
     tool("sipsak", "sipsak", Purpose::Peers, "single requests in the lab"),
+    tool(
+        "promtool",
+        "prometheus",
+        Purpose::Peers,
+        "scrapes the agent in the lab, and checks the alert rules",
+    ),
     tool("nft", "nftables", Purpose::Lab, "the NAT of the lab"),
     tool("tcpdump", "tcpdump", Purpose::Lab, "captures of lab traffic"),
     tool("bpftool", "bpftool", Purpose::Lab, "shows programs and maps"),
@@ -78,7 +84,7 @@ const TOOLS: &[Tool] = &[
 
 /// Packages that start a service when they are installed, and at every boot, of which only the program is wanted.
 /// On a system without systemd, Debian's script starts Kamailio only where /etc/default says so.
-const SERVICES: &[(&str, &str)] = &[("kamailio", "kamailio.service")];
+const SERVICES: &[(&str, &str)] = &[("kamailio", "kamailio.service"), ("prometheus", "prometheus.service")];
 
 /// `cargo xtask setup`: everything, and a line when nothing was missing.
 pub(crate) fn run() -> Result<()> {
@@ -103,6 +109,9 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
             mask(unit, Path::new("/etc/systemd/system"))?;
         }
         apt::install(&packages)?;
+        for (package, _) in SERVICES.iter().filter(|(package, _)| packages.contains(package)) {
+            apt::disable(package);
+        }
     }
     compiler::ensure()?;
     if purpose == Purpose::Lint {
@@ -114,14 +123,14 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
     Ok(())
 }
 
-/// Keeps a service from being started, now and later: it would take the SIP port of this machine. What the operator has put there stays.
+/// Keeps a service from being started, now and later: it would take ports of this machine. What the operator has put there stays.
 fn mask(unit: &str, units: &Path) -> Result<()> {
     let file = units.join(unit);
     if !units.is_dir() || file.symlink_metadata().is_ok() {
         return Ok(());
     }
     note(&format!(
-        "Masking {unit}, which would take port 5060 (to undo: systemctl unmask {unit})"
+        "Masking {unit}: only the program is wanted (to undo: systemctl unmask {unit})"
     ));
     symlink("/dev/null", &file).with_context(|| format!("cannot mask {unit} by {}", file.display()))
 }

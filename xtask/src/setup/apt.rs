@@ -37,6 +37,17 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     })
 }
 
+/// Keeps the init script of a package that was just installed from running, on systems without systemd. Elsewhere there is nothing to do,
+/// and no harm in it.
+pub(crate) fn disable(package: &str) {
+    for (program, arguments) in [("update-rc.d", [package, "disable"]), ("invoke-rc.d", [package, "stop"])] {
+        if find_program(program).is_some() {
+            let quiet = || std::process::Stdio::null();
+            let _ = Command::new(program).args(arguments).stdout(quiet()).stderr(quiet()).status();
+        }
+    }
+}
+
 /// Refreshes the package lists.
 pub(crate) fn update() -> Result<()> {
     note("Updating the package lists");

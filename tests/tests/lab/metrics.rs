@@ -1,0 +1,254 @@
+//! The metrics as the distribution's Prometheus sees them, and what `dist/` makes of them: dashboard and alert rules.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use sipauth_tests::agent::Agent;
+use sipauth_tests::lab::{Host, Lab};
+use sipauth_tests::peers::{Call, Prometheus, Uas, Via, fetch, forgetful_proxy};
+use sipauth_tests::require_root;
+
+use crate::support::{add, digest, lab};
+
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9_107);
+/// The same agent, seen by a scraper that does not know OpenMetrics.
+const PLAIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9_108);
+
+fn in_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// Calls of every mode, over both transports, and refusals.
+fn traffic(lab: &Lab) -> anyhow::Result<()> {
+    let right = digest(Host::PbxPassword);
+    let calls = [
+        Call::from(Host::CarrierIp).times(30, 6),
+        Call::from(Host::CarrierPort).times(30, 6),
+        right.clone().times(30, 6),
+        Call::from(Host::Stranger).times(5, 2),
+        Call::from(Host::PbxPassword).digest(Host::PbxPassword.name(), "wrong").port(5070),
+        Call::from(Host::ProviderPeer),
+        right.via(Via::Tcp4).times(10, 3).port(5071),
+    ];
+    let running: Vec<_> = calls.iter().map(|call| call.start(lab)).collect::<anyhow::Result<_>>()?;
+    let mut answered = 0;
+    for calls in running {
+        answered += calls.finish()?.answered;
+    }
+    ensure!(answered == 100, "{answered} calls answered");
+    Ok(())
+}
+
+/// All expressions of the dashboard, with its variables filled in.
+fn expressions() -> anyhow::Result<Vec<(String, String)>> {
+    let text = std::fs::read_to_string(in_repository("dist/grafana/sipauth.json"))?;
+    let dashboard: Value = serde_json::from_str(&text).context("dist/grafana/sipauth.json")?;
+    let mut found = Vec::new();
+    let filled = |expression: &str| {
+        expression
+            .replace("$__rate_interval", "30s")
+            .replace("$__range", "1m")
+            .replace("$instance", ".*")
+            .replace("$gateway", ".*")
+    };
+    for panel in dashboard["panels"].as_array().context("no panels")? {
+        let title = panel["title"].as_str().context("no title")?;
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            ensure!(target["datasource"]["uid"] == "${datasource}", "{title}: a data source of its own");
+            let expression = target["expr"].as_str().with_context(|| format!("{title}: no expression"))?;
+            found.push((title.to_owned(), filled(expression)));
+        }
+    }
+    for (_, expression) in &found {
+        ensure!(!expression.contains('$'), "an unknown variable: {expression}");
+    }
+    // The values of the variables themselves.
+    for variable in dashboard["templating"]["list"].as_array().context("no variables")? {
+        if let Some(query) = variable["definition"].as_str() {
+            let inner = query.strip_prefix("label_values(").and_then(|q| q.strip_suffix(')'));
+            let (selector, label) = inner.and_then(|q| q.rsplit_once(", ")).with_context(|| query.to_owned())?;
+            found.push((query.to_owned(), format!("count by ({label}) ({})", filled(selector))));
+        }
+    }
+    Ok(found)
+}
+
+/// The rules with no time to wait in them: what fires then has been true at one evaluation.
+fn impatient_rules(lab: &Lab) -> anyhow::Result<PathBuf> {
+    let text = std::fs::read_to_string(in_repository("dist/prometheus/sipauth-alerts.yml"))?;
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("for: "));
+    let path = lab.state().join("sipauth-alerts.yml");
+    std::fs::write(&path, lines.flat_map(|line| [line, "\n"]).collect::<String>())?;
+    Ok(path)
+}
+
+fn promtool(args: &[&str]) -> anyhow::Result<String> {
+    let out = Command::new("promtool")
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .context("promtool (Debian: prometheus)")?;
+    let text = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+    ensure!(out.status.success(), "promtool {args:?}: {text}");
+    Ok(text)
+}
+
+#[test]
+fn the_alert_rules_load_and_each_fires_in_its_unit_test_and_not_in_the_good_state() -> anyhow::Result<()> {
+    // Promtool is installed with what the lab needs.
+    require_root!(Ok(()));
+    let rules = in_repository("dist/prometheus/sipauth-alerts.yml");
+    println!("{}", promtool(&["check", "rules", "--lint-fatal", &rules.display().to_string()])?);
+    let tests = in_repository("tests/prometheus/sipauth-alerts-test.yml");
+    promtool(&["test", "rules", &tests.display().to_string()])?;
+    let (rules, tests) = (std::fs::read_to_string(rules)?, std::fs::read_to_string(tests)?);
+    let names: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(tests.contains(&format!("alertname=\"{name}\"")), "{name} has no unit test");
+    }
+    Ok(())
+}
+
+#[test]
+fn prometheus_scrapes_both_formats_and_every_query_of_the_dashboard_has_data_and_alerts_fire_when_they_should() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch_everywhere(&lab)?;
+    let mut agent = Agent::start(&lab, &["--metrics", &METRICS.to_string()])?;
+    for host in [
+        Host::CarrierIp,
+        Host::CarrierPort,
+        Host::PbxPassword,
+        Host::ProviderPeer,
+        Host::NatPort,
+    ] {
+        add(&agent, host)?;
+    }
+    let ended = AtomicBool::new(false);
+    let lab = &*lab;
+    std::thread::scope(|scope| {
+        let proxy = scope.spawn(|| lab.inside(Host::Softswitch, || forgetful_proxy(PLAIN, METRICS, &ended)));
+        let observed = {
+            let _end = Ends(&ended);
+            observe(lab, &mut agent)
+        };
+        let proxied = proxy.join().map_err(|_| anyhow::anyhow!("the proxy panicked"))?;
+        observed.and(proxied)
+    })
+}
+
+/// Ends the proxy when a test fails, too: the scope waits for it.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn observe(lab: &Lab, agent: &mut Agent<'_>) -> anyhow::Result<()> {
+    let prometheus = Prometheus::start(lab, &[("sipauth", METRICS), ("plain", PLAIN)], &impatient_rules(lab)?)?;
+    prometheus.wait_for("count(up == 1) == 2")?;
+    traffic(lab)?;
+    // Two more scrapes, and a count of the maps.
+    std::thread::sleep(Duration::from_secs(6));
+    let quiet = prometheus.alerts()?;
+    assert!(quiet.is_empty(), "in the good state: {quiet:?}");
+
+    let mut empty = Vec::new();
+    for (what, expression) in expressions()? {
+        let series = prometheus.query(&expression)?;
+        if !series.iter().any(|(_, value)| value.is_finite()) {
+            empty.push(format!("{what}: {expression}"));
+        }
+    }
+    assert!(empty.is_empty(), "without data:\n{}", empty.join("\n"));
+    assert_same(lab, &prometheus, agent)?;
+
+    // A gateway behind a NAT that changes its port.
+    let nat = Call::from(Host::NatPort).run(lab)?;
+    assert!(nat.all_refused(), "{nat:?}");
+    prometheus.wait_for("ALERTS{alertname=\"SipauthGatewayCutOff\",gateway=\"nat-port\",alertstate=\"firing\"}")?;
+    agent.stop()?;
+    prometheus.wait_for("ALERTS{alertname=\"SipauthAgentDown\",alertstate=\"firing\"}")?;
+    let firing: BTreeSet<String> = prometheus.alerts()?.into_iter().collect();
+    assert_eq!(
+        firing,
+        ["SipauthAgentDown", "SipauthGatewayCutOff"].map(str::to_owned).into(),
+        "and no others"
+    );
+    Ok(())
+}
+
+/// Both jobs have the same series, the counters are what `stats` says, and types are known in both formats.
+fn assert_same(lab: &Lab, prometheus: &Prometheus<'_>, agent: &Agent<'_>) -> anyhow::Result<()> {
+    let count = |job: &str| prometheus.query(&format!("count({{job=\"{job}\",__name__=~\"sipauth_.*|process_.*\"}})"));
+    let (open, plain) = (count("sipauth")?, count("plain")?);
+    assert_eq!(
+        open[0].1.to_bits(),
+        plain[0].1.to_bits(),
+        "series of both formats: {open:?} {plain:?}"
+    );
+    assert!(open[0].1 > 150.0, "{open:?}");
+    let one = |expression: &str| -> anyhow::Result<f64> { Ok(prometheus.query(expression)?.first().context("no series")?.1) };
+    let stats = agent.stats()?;
+    for job in ["sipauth", "plain"] {
+        for (expression, expected) in [
+            (
+                format!("sipauth_packets_total{{reason=\"ip_match\",job=\"{job}\"}}"),
+                stats.reason("ip_match"),
+            ),
+            (
+                format!("sipauth_authentication_total{{outcome=\"authenticated\",job=\"{job}\"}}"),
+                stats.authentication("authenticated"),
+            ),
+            (
+                format!("sipauth_gateway_packets_total{{gateway=\"carrier-port\",verdict=\"pass\",job=\"{job}\"}}"),
+                stats.gateway("carrier-port", "pass"),
+            ),
+            // Each of the 30 calls over UDP was challenged, and the wrong one twice.
+            (
+                format!("sipauth_agent_latency_seconds_count{{action=\"release\",job=\"{job}\"}}"),
+                30,
+            ),
+            (format!("sipauth_gateways{{mode=\"ip-port\",job=\"{job}\"}}"), 2),
+            (format!("sipauth_map_entries{{map=\"hosts_v4\",job=\"{job}\"}}"), 5),
+        ] {
+            let value = one(&expression)?;
+            assert!(
+                expected > 0 && (value - expected as f64).abs() < 0.5,
+                "{expression}: {value}, not {expected}"
+            );
+        }
+    }
+    for (name, kind) in [("sipauth_packets_total", "counter"), ("sipauth_agent_latency_seconds", "histogram")] {
+        let metadata = prometheus.api(&format!("/api/v1/metadata?metric={name}"))?;
+        assert_eq!(metadata[name][0]["type"], kind, "{metadata}");
+    }
+    let (head, text) = fetch(lab, METRICS, "/metrics", "")?;
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    let (head, _) = fetch(lab, METRICS, "/readyz", "")?;
+    assert!(head.starts_with("HTTP/1.0 200"), "{head}");
+    // Prometheus' own linter, of names, types and help texts.
+    let mut check = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    std::io::Write::write_all(&mut check.stdin.take().context("no stdin")?, text.as_bytes())?;
+    let out = check.wait_with_output()?;
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&[out.stdout, out.stderr].concat())
+    );
+    Ok(())
+}
