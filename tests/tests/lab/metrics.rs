@@ -5,14 +5,21 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
+use sipauth_common::{
+    abi,
+    address::Address,
+    decide::UDP,
+    flow::{Ban, Flow, FlowKey},
+};
 use sipauth_tests::agent::Agent;
 use sipauth_tests::lab::{Host, Lab};
 use sipauth_tests::peers::{Call, Prometheus, Uas, Via, fetch, forgetful_proxy};
 use sipauth_tests::require_root;
+use sipauth_user::datapath::{self, Pins};
 
 use crate::support::{add, digest, lab};
 
@@ -250,5 +257,123 @@ fn assert_same(lab: &Lab, prometheus: &Prometheus<'_>, agent: &Agent<'_>) -> any
         "{}",
         String::from_utf8_lossy(&[out.stdout, out.stderr].concat())
     );
+    Ok(())
+}
+
+/// Gateways in the store.
+const MANY: u32 = 10_000;
+
+#[test]
+fn a_scrape_with_10_000_gateways_and_full_maps_is_quick_and_tells_how_full_they_are() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let agent = Agent::start(&lab, &["--metrics", &METRICS.to_string()])?;
+    let gateways: String = (0..MANY)
+        .map(|n| {
+            let address = Ipv4Addr::from_bits(0x0a00_0000 + n);
+            format!("[[gateway]]\nname = \"gateway-{n}\"\nmode = \"ip\"\naddresses = [\"{address}\"]\n")
+        })
+        .collect();
+    let file = agent.state().join("gateways.toml");
+    std::fs::write(&file, gateways)?;
+    agent.json(&["apply", "-f", &file.display().to_string()])?;
+    fill(&agent)?;
+    let value = |text: &str, series: &str| -> anyhow::Result<f64> {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(series))
+            .with_context(|| series.to_owned())?;
+        Ok(line.trim().parse()?)
+    };
+    let begin = Instant::now();
+    let text = loop {
+        let (_, text) = fetch(&lab, METRICS, "/metrics", "")?;
+        // They were filled last, so what was counted before them was full.
+        if value(&text, "sipauth_map_entries{map=\"bans\"}")? > 120_000.0 {
+            break text;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(40), "the bans have not been counted");
+        std::thread::sleep(Duration::from_millis(500));
+    };
+    for (series, least) in [
+        ("sipauth_map_entries{map=\"hosts_v4\"}", f64::from(MANY)),
+        ("sipauth_map_entries{map=\"peers\"}", 60_000.0),
+        ("sipauth_map_entries{map=\"flows\"}", 200_000.0),
+        ("sipauth_flows{transport=\"udp\"}", 200_000.0),
+        ("sipauth_peers", 60_000.0),
+    ] {
+        assert!(value(&text, series)? >= least, "{series}: {}", value(&text, series)?);
+    }
+    // Bans that are over are entries still.
+    assert_eq!(value(&text, "sipauth_bans{cause=\"failures\"}")?.to_bits(), 0.0_f64.to_bits());
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(series > MANY as usize * 6, "{series} series");
+    let release = sipauth_tests::agent::binary()?
+        .components()
+        .any(|part| part.as_os_str() == "release");
+    // A debug build takes far longer, and its figure says nothing.
+    let (limit, times) = if release {
+        (Duration::from_millis(50), 20)
+    } else {
+        (Duration::from_secs(5), 3)
+    };
+    for (what, accept) in [("text", ""), ("OpenMetrics", "Accept: application/openmetrics-text\r\n")] {
+        let times: Vec<Duration> = (0..times)
+            .map(|_| {
+                let begin = Instant::now();
+                fetch(&lab, METRICS, "/metrics", accept).map(|_| begin.elapsed())
+            })
+            .collect::<anyhow::Result<_>>()?;
+        let (best, worst) = (times.iter().min().context("none")?, times.iter().max().context("none")?);
+        println!("{what}: {series} series, {} KiB, in {best:.1?} to {worst:.1?}", text.len() / 1024);
+        let release = sipauth_tests::agent::binary()?
+            .components()
+            .any(|part| part.as_os_str() == "release");
+        let limit = Duration::from_millis(if release { 50 } else { 1_000 });
+        assert!(*best < limit, "{what}: {best:?}");
+    }
+    let cpu = value(&fetch(&lab, METRICS, "/metrics", "")?.1, "process_cpu_seconds_total")?;
+    let begin = Instant::now();
+    std::thread::sleep(Duration::from_secs(12));
+    let spent = value(&fetch(&lab, METRICS, "/metrics", "")?.1, "process_cpu_seconds_total")? - cpu;
+    println!(
+        "counting full maps takes {:.1} % of a core",
+        100.0 * spent / begin.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// As many flows, peers and bans as there is room for; the bans are over.
+fn fill(agent: &Agent<'_>) -> anyhow::Result<()> {
+    let maps = datapath::load(Some(&Pins::at(agent.bpffs())))?.maps;
+    let now = datapath::monotonic_ns();
+    let address = |n: u32| Address::from_v4((0x0b00_0000 + n).to_be());
+    for n in 0..abi::MAX_FLOWS {
+        let key = FlowKey {
+            address: address(n),
+            port: 5060,
+            protocol: UDP,
+            reserved: 0,
+        };
+        let flow = Flow {
+            expires: u64::MAX,
+            seen: now,
+            gateway: 1,
+            registering: 0,
+        };
+        maps.put_flow(&key, &flow)?;
+    }
+    for n in 0..abi::MAX_PEERS {
+        maps.put_peer(&address(n), now)?;
+    }
+    for n in 0..abi::MAX_BANS {
+        let over = Ban {
+            expires: 1,
+            port: 0,
+            cause: 2,
+            reserved: 0,
+        };
+        maps.put_ban(&address(n), &over)?;
+    }
     Ok(())
 }
