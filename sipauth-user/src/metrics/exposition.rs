@@ -146,7 +146,7 @@ impl Snapshot {
             .encode_descriptor("sipauth_agent_latency_seconds", help, None, MetricType::Histogram)?;
         for histogram in &work.latency {
             family
-                .encode_family(&[("action", histogram.action.label())])?
+                .encode_family(&[("lane", histogram.lane.label()), ("action", histogram.action.label())])?
                 .encode_histogram::<NoLabelSet>(
                     histogram.seconds,
                     histogram.buckets.iter().map(|(_, count)| count).sum(),

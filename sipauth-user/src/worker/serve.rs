@@ -233,7 +233,7 @@ impl<H: Handler> Desk<H> {
             }
         }
         send_all(&endpoint.socket, replies, counters);
-        counters.latency.record(done);
+        counters.latency.record(endpoint.lane, done);
         done.clear();
         received
     }
