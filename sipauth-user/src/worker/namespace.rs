@@ -2,10 +2,11 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     net::{SocketAddr, UdpSocket},
     process::Command,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -65,7 +66,12 @@ pub(super) fn bound(address: SocketAddr) -> UdpSocket {
     } else {
         socket.set_freebind_v4(true).expect("an option");
     }
-    socket.bind(&address.into()).expect("bound");
+    // A child that another test is starting has, until it is a program of its own, all sockets of this process: also one that was just closed.
+    let begin = Instant::now();
+    while let Err(error) = socket.bind(&address.into()) {
+        assert!(error.kind() == ErrorKind::AddrInUse && begin.elapsed() < WAIT, "{address}: {error}");
+        thread::sleep(Duration::from_millis(5));
+    }
     socket.set_read_timeout(Some(WAIT)).expect("an option");
     socket.into()
 }
