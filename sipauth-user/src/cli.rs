@@ -13,6 +13,7 @@ mod flow;
 mod gateway;
 mod import;
 mod output;
+mod reload;
 mod run;
 mod stats;
 mod status;
@@ -60,6 +61,8 @@ pub enum Command {
     /// Print a configuration file with every key and its default
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Have the agent read its configuration file again; says what is in force now and what needs a restart
+    Reload(OutputArgs),
     /// Add, change, list, show and remove gateways
     #[command(subcommand)]
     Gateway(GatewayCommand),
@@ -120,6 +123,7 @@ impl Cli {
             Command::Run(args) => run::run(*args, self.socket),
             Command::Check(args) => check::execute(args),
             Command::Config(command) => check::print(&command),
+            Command::Reload(output) => reload::execute(output, &socket),
             Command::Gateway(command) => gateway::execute(command, &socket),
             Command::Apply(args) => apply::execute(&args, &socket),
             Command::Export(args) => apply::export(&args, &socket),

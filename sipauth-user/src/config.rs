@@ -3,6 +3,8 @@
 mod digest;
 mod duration;
 mod file;
+mod origin;
+mod reload;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -16,6 +18,8 @@ pub use self::{
     digest::{DigestError, RawDigest},
     duration::parse_duration,
     file::{RawSettings, load},
+    origin::{Origin, Read},
+    reload::Reloaded,
 };
 
 /// Where the agent listens for the command line.
@@ -168,6 +172,16 @@ pub enum ConfigError {
         /// What the parser said.
         detail: String,
     },
+    /// A rule is broken by what a line of the file says.
+    #[error("{}:{line}: {error}", path.display())]
+    Value {
+        /// Which.
+        path: PathBuf,
+        /// Line number.
+        line: usize,
+        /// Which rule.
+        error: Box<ConfigError>,
+    },
     /// No interface.
     #[error("interface: none given; name the interface that SIP arrives on, with --interface eth0")]
     NoInterface,
@@ -249,6 +263,14 @@ pub enum ConfigError {
         /// What was given.
         path: PathBuf,
     },
+}
+
+impl ConfigError {
+    /// The key of a rule that is broken, with its table: what its text begins with.
+    fn key(&self) -> String {
+        let text = self.to_string();
+        text.split(':').next().unwrap_or_default().to_owned()
+    }
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ mod metrics;
 mod modes;
 #[path = "lab/phone.rs"]
 mod phone;
+#[path = "lab/reload.rs"]
+mod reload;
 #[path = "lab/support.rs"]
 mod support;
 #[path = "lab/tcp.rs"]

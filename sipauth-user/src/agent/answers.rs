@@ -11,7 +11,7 @@ use sipauth_common::{
 };
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
-use super::{flows, removed, state::Agent};
+use super::{flows, reload, removed, state::Agent};
 use crate::{
     config,
     control::{
@@ -28,6 +28,11 @@ impl Handler for Agent {
             Request::GatewayAdd { gateway } => self.add(gateway).await.into(),
             Request::GatewaySet { name, fields } => self.set(&name, *fields).await.into(),
             Request::Apply { gateways, prune, dry_run } => self.apply(gateways, prune, dry_run).await.into(),
+            Request::Reload => {
+                let response = self.reload().await;
+                reload::log(&response);
+                response.into()
+            }
             Request::Export => self.export().into(),
             Request::GatewayRemove { name } => self.remove(&name).await.into(),
             Request::GatewayList => self.list().into(),

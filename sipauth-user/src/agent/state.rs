@@ -15,7 +15,7 @@ use super::{directory::Accounts, events::EventLog, fill, flows::Terms, pardons::
 use crate::{
     auth::NonceKeys,
     compile::Snapshot,
-    config::Settings,
+    config::{Origin, Settings},
     datapath::{self, DatapathError, Maps, Pins, Programs, monotonic_ns},
     metrics::Census,
     store::Store,
@@ -24,7 +24,8 @@ use crate::{
 
 /// Shared by the control side, the workers and the metrics. Gateways change one change at a time: who changes them holds the store.
 pub(super) struct Agent {
-    settings: Settings,
+    settings: ArcSwap<Settings>,
+    origin: Origin,
     pins: Pins,
     store: tokio::sync::Mutex<Store>,
     maps: Arc<Maps>,
@@ -46,6 +47,7 @@ pub(super) struct Agent {
 impl Agent {
     pub(super) fn new(
         settings: Settings,
+        origin: Origin,
         pins: Pins,
         store: Store,
         snapshot: Snapshot,
@@ -56,7 +58,8 @@ impl Agent {
         let config = fill::config(&settings, snapshot.anywhere(), keys.mark());
         let accounts = Accounts::new(snapshot, &settings);
         Ok(Self {
-            settings,
+            settings: ArcSwap::from_pointee(settings),
+            origin,
             pins,
             store: tokio::sync::Mutex::new(store),
             maps,
@@ -75,8 +78,42 @@ impl Agent {
         })
     }
 
-    pub(super) const fn settings(&self) -> &Settings {
-        &self.settings
+    /// What is in force now.
+    pub(super) fn settings(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
+    }
+
+    /// Where settings are read again.
+    pub(super) const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Other settings, for workers and kernel program from the next packet on; where it fails all is as before. The caller holds the store.
+    pub(super) fn take_over(&self, settings: Settings) -> Result<(), DatapathError> {
+        let (old, before) = (self.settings.load_full(), self.accounts_owned());
+        let snapshot = before.snapshot.clone();
+        let anywhere = snapshot.anywhere();
+        // What gateways have of their own lies over the general rules.
+        let accounts = if settings.digest == old.digest {
+            before.edited(snapshot, &[], &settings)
+        } else {
+            Accounts::new(snapshot, &settings)
+        };
+        let config = fill::config(&settings, anywhere);
+        // The workers know what the kernel program hands over before it does.
+        self.set_accounts(Arc::new(accounts));
+        self.settings.store(Arc::new(settings));
+        let written = self.write_config(|present| {
+            let before = *present;
+            *present = config;
+            present.generation = before.generation.wrapping_add(1);
+            present.heartbeat_ns = before.heartbeat_ns;
+        });
+        if written.is_err() {
+            self.settings.store(old);
+            self.set_accounts(before);
+        }
+        written
     }
 
     pub(super) fn maps(&self) -> &Maps {
@@ -155,7 +192,7 @@ impl Agent {
         if self.shutdown.is_cancelled() {
             return;
         }
-        for interface in &self.settings.interfaces {
+        for interface in &self.settings().interfaces {
             if !matches!(datapath::has_program(interface), Ok(false)) {
                 continue;
             }
@@ -169,10 +206,10 @@ impl Agent {
     fn attach_to(&self, programs: &mut Programs, interface: &str) -> Result<(), DatapathError> {
         // The way out first: the agent's answers must find it.
         let egress = datapath::attach_egress(programs.egress()?, interface, &self.pins)?;
-        let ingress = datapath::attach_ingress(programs.ingress()?, interface, self.settings.xdp_mode, &self.pins)?;
+        let ingress = datapath::attach_ingress(programs.ingress()?, interface, self.settings().xdp_mode, &self.pins)?;
         info!(
             interface,
-            mode = self.settings.xdp_mode.label(),
+            mode = self.settings().xdp_mode.label(),
             egress = egress.label(),
             ?ingress,
             "attached"
@@ -190,11 +227,11 @@ impl Agent {
 
     /// Puts the programs on every interface, and off those that an earlier agent protected and this one does not.
     pub(super) fn attach(&self, programs: &mut Programs) -> Result<(), DatapathError> {
-        for interface in &self.settings.interfaces {
+        for interface in &self.settings().interfaces {
             self.attach_to(programs, interface)?;
         }
         for interface in datapath::interfaces(&self.pins) {
-            if !self.settings.interfaces.contains(&interface) {
+            if !self.settings().interfaces.contains(&interface) {
                 warn!(interface, "detached: not among the interfaces any more");
                 datapath::detach(&self.pins, Some(&interface))?;
             }

@@ -1,14 +1,11 @@
 //! `sipauth run`.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::config::{self, ConfigError, PolicyChoice, RawDigest, RawSettings, Settings, XdpMode};
+use crate::config::{Origin, PolicyChoice, RawDigest, RawSettings, XdpMode};
 
 /// Flags of the agent. Each has a key of the same name in the configuration file, and wins over it.
 #[derive(Clone, Debug, Default, Args)]
@@ -76,16 +73,9 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// Flags over file over defaults, validated.
-    ///
-    /// # Errors
-    /// The file, or the first rule that is broken.
-    pub fn settings(self, socket: Option<PathBuf>) -> Result<Settings, ConfigError> {
-        let file = match &self.config {
-            Some(path) => config::load(path)?,
-            None if Path::new(config::DEFAULT_FILE).exists() => config::load(Path::new(config::DEFAULT_FILE))?,
-            None => RawSettings::default(),
-        };
+    /// Where the settings come from: these flags over a file.
+    #[must_use]
+    pub fn origin(self, socket: Option<PathBuf>) -> Origin {
         let flags = RawSettings {
             interface: Some(self.interface).filter(|all| !all.is_empty()),
             state_dir: self.state_dir,
@@ -110,17 +100,18 @@ impl RunArgs {
             source_rate: None,
             lane_rates: None,
         };
-        flags.over(file).validate()
+        Origin::new(self.config, flags)
     }
 }
 
 pub(super) fn run(args: RunArgs, socket: Option<PathBuf>) -> anyhow::Result<()> {
-    let settings = args.settings(socket)?;
+    let origin = args.origin(socket);
+    let settings = origin.read()?.settings;
     // Control, metrics and housekeeping; workers bring runtimes of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(crate::agent::run(settings))
+    runtime.block_on(crate::agent::run(settings, origin))
 }

@@ -37,6 +37,7 @@ fn every_documented_invocation_is_understood() {
         "sipauth apply --file -",
         "sipauth import g.csv --mode ip --skip-bad --prune --dry-run --json",
         "sipauth check --config f",
+        "sipauth reload --json",
         "sipauth config default",
         "sipauth export --without-credentials",
         "sipauth gateway set a --address 203.0.113.5 --address 10.0.0.0/8 --port 5060 --priority -1 --json",
@@ -102,7 +103,7 @@ fn flags_win_over_the_file() {
     let Command::Run(args) = parse(&line).expect("arguments").command else {
         panic!("not run")
     };
-    let settings = args.settings(Some("/x.sock".into())).expect("settings");
+    let settings = args.origin(Some("/x.sock".into())).read().expect("settings").settings;
     assert_eq!(
         (settings.interfaces, settings.ports, settings.monitor),
         (vec!["eth9".to_owned()], vec![5080], true)

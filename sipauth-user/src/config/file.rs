@@ -69,11 +69,18 @@ const LANE_RATES: [u32; LANES] = [50_000, 20_000, 10_000, 500];
 /// # Errors
 /// It cannot be read, is not TOML, or has a key that there is not.
 pub fn load(path: &Path) -> Result<RawSettings, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    parse(path, &read(path)?)
+}
+
+pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
-    })?;
-    toml::from_str(&text).map_err(|error| {
+    })
+}
+
+pub(super) fn parse(path: &Path, text: &str) -> Result<RawSettings, ConfigError> {
+    toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         ConfigError::Syntax {
@@ -82,6 +89,22 @@ pub fn load(path: &Path) -> Result<RawSettings, ConfigError> {
             detail: error.message().replace('\n', " "),
         }
     })
+}
+
+/// The line of a key, such as `realm` or `digest.qop`.
+pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let mut table = document.get_ref();
+    let mut start = None;
+    for part in key.split('.') {
+        let (name, value) = table.iter().find(|(name, _)| name.get_ref() == part)?;
+        start = Some(name.span().start);
+        match value.get_ref() {
+            toml::de::DeValue::Table(inner) => table = inner,
+            _ => break,
+        }
+    }
+    Some(text.get(..start?)?.matches('\n').count() + 1)
 }
 
 impl RawSettings {

@@ -30,6 +30,19 @@ pub struct ApplyReport {
     pub warnings: Vec<String>,
 }
 
+/// What became of settings that were read again; each by its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// Changed, and in force.
+    pub applied: Vec<String>,
+    /// Changed, and in force only after a restart.
+    pub restart: Vec<String>,
+    /// In the file, and set to something else by a flag of `run`.
+    pub overruled: Vec<String>,
+    /// What may surprise.
+    pub warnings: Vec<String>,
+}
+
 /// A gateway before and after.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChangedGateway {
