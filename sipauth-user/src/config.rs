@@ -28,6 +28,8 @@ pub const DEFAULT_SOCKET: &str = "/run/sipauth/sipauth.sock";
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/sipauth";
 /// Where the store is.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/sipauth";
+/// Where the audit is.
+pub const DEFAULT_LOG_DIR: &str = "/var/log/sipauth";
 /// Where `run` and `check` look for settings unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/sipauth/sipauth.toml";
 /// The file with every key, its meaning and default.
@@ -87,6 +89,8 @@ pub struct Settings {
     pub interfaces: Vec<String>,
     /// Directory of the store.
     pub state_dir: PathBuf,
+    /// Directory of the audit.
+    pub log_dir: PathBuf,
     /// Directory for pins; the layout version is a directory below it.
     pub bpffs: PathBuf,
     /// Control socket.

@@ -3,6 +3,8 @@
 
 #[path = "lab/apply.rs"]
 mod apply;
+#[path = "lab/audit.rs"]
+mod audit;
 #[path = "lab/bans.rs"]
 mod bans;
 #[path = "lab/bare.rs"]

@@ -1,5 +1,7 @@
 //! Answers to the command line.
 
+use std::sync::Arc;
+
 use sipauth_common::{
     abi,
     address::Address,
@@ -13,6 +15,7 @@ use tokio::sync::{broadcast::error::RecvError, mpsc};
 
 use super::{flows, reload, removed, state::Agent};
 use crate::{
+    audit::{Attempt, Author},
     config,
     control::{
         Caller, Counted, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, GatewayReport, Handler, InterfaceStatus, ReasonCount,
@@ -24,6 +27,14 @@ use crate::{
 impl Handler for Agent {
     async fn handle(&self, request: Request, caller: Caller) -> Reply {
         tracing::debug!(uid = caller.uid, pid = caller.pid, "request");
+        let attempt = Attempt::of(&request);
+        let reply = self.answer(request).await;
+        self.audited(attempt, reply, move || Author::of(caller)).await
+    }
+}
+
+impl Agent {
+    async fn answer(&self, request: Request) -> Reply {
         match request {
             Request::GatewayAdd { gateway } => self.add(gateway).await.into(),
             Request::GatewaySet { name, fields } => self.set(&name, *fields).await.into(),
@@ -50,9 +61,25 @@ impl Handler for Agent {
             Request::Events { follow } => self.follow(follow),
         }
     }
-}
 
-impl Agent {
+    /// Has a change written to the audit before it is answered.
+    pub(super) async fn audited(&self, attempt: Option<Attempt>, reply: Reply, author: impl FnOnce() -> Author + Send + 'static) -> Reply {
+        match (attempt, reply) {
+            (Some(attempt), Reply::One(response)) => {
+                let audit = Arc::clone(&self.audit);
+                let write = move || {
+                    audit.record(&author(), attempt, &response);
+                    response
+                };
+                match tokio::task::spawn_blocking(write).await {
+                    Ok(response) => Reply::One(response),
+                    Err(error) => Response::failed(&format!("the change is made, but the audit failed: {error}")).into(),
+                }
+            }
+            (_, reply) => reply,
+        }
+    }
+
     fn list(&self) -> Response {
         let accounts = self.accounts();
         Response::Gateways {
@@ -185,10 +212,7 @@ impl Agent {
     fn detach(&self) -> Response {
         let removed = removed(self.pins());
         match self.detach_all() {
-            Ok(()) => {
-                tracing::info!("detached on request");
-                Response::Detached { removed }
-            }
+            Ok(()) => Response::Detached { removed },
             Err(error) => Response::failed(&error),
         }
     }

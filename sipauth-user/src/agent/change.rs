@@ -51,7 +51,6 @@ impl Agent {
         if let Err(refusal) = self.carry_out(change, &old, edit).await {
             return refusal;
         }
-        tracing::info!(gateway = info.name, mode = info.mode.label(), "gateway added");
         Response::Added { gateway: info, warnings }
     }
 
@@ -88,7 +87,6 @@ impl Agent {
         if let Err(refusal) = self.carry_out(change, &old, edit).await {
             return refusal;
         }
-        tracing::info!(gateway = info.name, mode = info.mode.label(), "gateway changed");
         Response::Changed { gateway: info, warnings }
     }
 
@@ -115,7 +113,6 @@ impl Agent {
         if let Err(refusal) = self.carry_out(change, &old, edit).await {
             return refusal;
         }
-        tracing::info!(gateway = info.name, "gateway removed");
         Response::Removed { gateway: info }
     }
 

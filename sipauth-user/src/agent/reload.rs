@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::{change::shorten, state::Agent};
-use crate::control::{ReloadReport, Response};
+use crate::{
+    audit::{Attempt, Author},
+    control::{ReloadReport, Request, Response},
+};
 
 impl Agent {
     /// Reads the settings again. What is in force then is in the answer; where anything is wrong, nothing changes.
@@ -41,11 +44,10 @@ impl Agent {
     }
 }
 
-/// Says in the log what became of a reload.
+/// Says in the log what a reload could not do; what it did is in the audit.
 pub(super) fn log(outcome: &Response) {
     match outcome {
         Response::Reloaded(report) => {
-            info!(applied = report.applied.join(", "), "settings reloaded");
             if !report.restart.is_empty() {
                 warn!(
                     settings = report.restart.join(", "),
@@ -69,6 +71,9 @@ pub(super) async fn at_hangup(agent: Arc<Agent>, mut hangup: Signal, shutdown: C
             () = shutdown.cancelled() => return,
             received = hangup.recv() => if received.is_none() { return },
         }
-        log(&agent.reload().await);
+        let response = agent.reload().await;
+        log(&response);
+        let attempt = Attempt::of(&Request::Reload);
+        agent.audited(attempt, response.into(), || Author::of_signal("SIGHUP")).await;
     }
 }

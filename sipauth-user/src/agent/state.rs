@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::{directory::Accounts, events::EventLog, fill, flows::Terms, pardons::Pardons};
 use crate::{
+    audit::Audit,
     auth::NonceKeys,
     compile::Snapshot,
     config::{Origin, Settings},
@@ -39,6 +40,7 @@ pub(super) struct Agent {
     /// Held while programs are put on interfaces or taken off.
     attaching: std::sync::Mutex<()>,
     began: Instant,
+    pub(super) audit: Arc<Audit>,
     pub(super) events: EventLog,
     pub(super) terms: Terms,
     pub(super) shutdown: CancellationToken,
@@ -56,6 +58,7 @@ impl Agent {
         shutdown: CancellationToken,
     ) -> Result<Self, DatapathError> {
         let config = fill::config(&settings, snapshot.anywhere(), keys.mark());
+        let audit = Arc::new(Audit::new(settings.log_dir.clone()));
         let accounts = Accounts::new(snapshot, &settings);
         Ok(Self {
             settings: ArcSwap::from_pointee(settings),
@@ -72,6 +75,7 @@ impl Agent {
             ready: AtomicBool::new(false),
             attaching: std::sync::Mutex::new(()),
             began: Instant::now(),
+            audit,
             events: EventLog::new(),
             terms: Terms::default(),
             shutdown,

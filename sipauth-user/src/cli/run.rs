@@ -19,6 +19,9 @@ pub struct RunArgs {
     /// Directory of the gateway database [default: /var/lib/sipauth]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Directory of the audit [default: /var/log/sipauth]
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
     /// Directory for pinned maps and links [default: /sys/fs/bpf/sipauth]
     #[arg(long, value_name = "DIR")]
     pub bpffs: Option<PathBuf>,
@@ -79,6 +82,7 @@ impl RunArgs {
         let flags = RawSettings {
             interface: Some(self.interface).filter(|all| !all.is_empty()),
             state_dir: self.state_dir,
+            log_dir: self.log_dir,
             bpffs: self.bpffs,
             socket,
             socket_group: self.socket_group,

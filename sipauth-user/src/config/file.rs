@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use sipauth_common::config::{LANES, Lane};
 
 use super::{
-    ConfigError, DEFAULT_BPFFS, DEFAULT_PUNT_PORT, DEFAULT_SOCKET, DEFAULT_STATE_DIR, MAX_PORTS, PolicyChoice, RawDigest, Settings,
-    XdpMode, parse_duration,
+    ConfigError, DEFAULT_BPFFS, DEFAULT_LOG_DIR, DEFAULT_PUNT_PORT, DEFAULT_SOCKET, DEFAULT_STATE_DIR, MAX_PORTS, PolicyChoice, RawDigest,
+    Settings, XdpMode, parse_duration,
 };
 use crate::auth::DigestRules;
 
@@ -37,6 +37,7 @@ pub struct RawRates {
 pub struct RawSettings {
     pub interface: Option<Vec<String>>,
     pub state_dir: Option<PathBuf>,
+    pub log_dir: Option<PathBuf>,
     pub bpffs: Option<PathBuf>,
     pub socket: Option<PathBuf>,
     pub socket_group: Option<String>,
@@ -114,6 +115,7 @@ impl RawSettings {
         Self {
             interface: self.interface.or(below.interface),
             state_dir: self.state_dir.or(below.state_dir),
+            log_dir: self.log_dir.or(below.log_dir),
             bpffs: self.bpffs.or(below.bpffs),
             socket: self.socket.or(below.socket),
             socket_group: self.socket_group.or(below.socket_group),
@@ -161,6 +163,7 @@ impl RawSettings {
         Ok(Settings {
             interfaces,
             state_dir: absolute("state-dir", self.state_dir, DEFAULT_STATE_DIR)?,
+            log_dir: absolute("log-dir", self.log_dir, DEFAULT_LOG_DIR)?,
             bpffs: absolute("bpffs", self.bpffs, DEFAULT_BPFFS)?,
             socket,
             socket_group: self.socket_group,

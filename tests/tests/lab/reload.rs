@@ -155,14 +155,14 @@ fn sighup_reloads_and_logs_the_result() -> anyhow::Result<()> {
     let stranger = Call::from(Host::Stranger);
     assert!(stranger.run(&lab)?.all_refused());
     file(&lab, "hangup.toml", "default-policy = \"allow\"\nxdp-mode = \"generic\"\n")?;
-    hang_up(&agent, "settings reloaded applied=\"default-policy\"")?;
+    hang_up(&agent, "{\"applied\":[\"default-policy\"]")?;
     hang_up(&agent, "only after a restart settings=\"xdp-mode\"")?;
     assert!(stranger.run(&lab)?.all_answered(), "the policy is in force");
     file(&lab, "hangup.toml", "default-policy = \"nobody\"\n")?;
     hang_up(&agent, "hangup.toml:1:")?;
     assert!(stranger.run(&lab)?.all_answered(), "and stays");
     file(&lab, "hangup.toml", "default-policy = \"deny\"\n")?;
-    hang_up(&agent, "settings reloaded applied=\"default-policy\"")?;
+    hang_up(&agent, "{\"applied\":[\"default-policy\"]")?;
     // The log has these words from before, so wait for what follows from them.
     let begin = Instant::now();
     while agent.json(&["status"])?["default_policy"] != "deny" {

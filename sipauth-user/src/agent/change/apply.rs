@@ -72,12 +72,6 @@ impl Agent {
         if let Err(refusal) = self.carry_out(change, &old, edit).await {
             return refusal;
         }
-        tracing::info!(
-            added = report.added.len(),
-            changed = report.changed.len(),
-            removed = report.removed.len(),
-            "gateways applied"
-        );
         Response::Applied(report)
     }
 }
