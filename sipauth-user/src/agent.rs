@@ -13,6 +13,7 @@ mod fill;
 mod flows;
 mod measure;
 mod pardons;
+mod refusals;
 mod reload;
 mod state;
 
@@ -30,7 +31,7 @@ use crate::{
     config::{Origin, Settings},
     control::{self, Transport},
     datapath::{self, Events, Pins},
-    metrics,
+    metrics, records,
     store::Store,
     worker::{Options, PuntPorts, Workers},
 };
@@ -64,9 +65,11 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
     fill::flows(&programs.maps, &snapshot)?;
     bans::fill(&programs.maps, &store.bans().await?)?;
     let gateways = snapshot.len();
+    let (records, refusals) = records::queue();
     let agent = Arc::new(Agent::new(
         settings,
         origin,
+        records,
         pins,
         store,
         snapshot,
@@ -74,6 +77,7 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
         keys,
         shutdown.clone(),
     )?);
+    let recorder = records::start(&agent.records, refusals, Arc::clone(&agent) as _).context("cannot start a thread")?;
     let workers = start_workers(&agent, &shutdown)?;
     agent.set_counts(workers.counts());
     let metrics = match agent.settings().metrics {
@@ -120,6 +124,14 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
         .context("a worker could not be awaited")?;
     tasks.close();
     tasks.wait().await;
+    let records = agent.records.clone();
+    let finish = move || {
+        records.end();
+        recorder.join()
+    };
+    if !matches!(tokio::task::spawn_blocking(finish).await, Ok(Ok(()))) {
+        error!("the thread of the records panicked");
+    }
     agent.close().await;
     info!("stopped; what is attached goes on enforcing");
     ended.map_err(Into::into)

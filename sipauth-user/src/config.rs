@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use sipauth_common::config::DefaultPolicy;
 use sipauth_common::config::{LANES, Lane};
 
-use crate::auth::DigestRules;
+use crate::{auth::DigestRules, records::Target};
 
 pub use self::{
     digest::{DigestError, RawDigest},
@@ -28,7 +28,7 @@ pub const DEFAULT_SOCKET: &str = "/run/sipauth/sipauth.sock";
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/sipauth";
 /// Where the store is.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/sipauth";
-/// Where the audit is.
+/// Where the audit and the records are.
 pub const DEFAULT_LOG_DIR: &str = "/var/log/sipauth";
 /// Where `run` and `check` look for settings unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/sipauth/sipauth.toml";
@@ -89,8 +89,12 @@ pub struct Settings {
     pub interfaces: Vec<String>,
     /// Directory of the store.
     pub state_dir: PathBuf,
-    /// Directory of the audit.
+    /// Directory of the audit and the records.
     pub log_dir: PathBuf,
+    /// Where refused calls are recorded.
+    pub records: Target,
+    /// How many files of records are kept.
+    pub records_files: usize,
     /// Directory for pins; the layout version is a directory below it.
     pub bpffs: PathBuf,
     /// Control socket.
@@ -252,6 +256,12 @@ pub enum ConfigError {
         key: &'static str,
         /// Which lane.
         lane: &'static str,
+    },
+    /// No number of files.
+    #[error("records-files: {given} files cannot be kept; give a number from 1 to 10000, a file a day at least")]
+    RecordsFiles {
+        /// What was given.
+        given: usize,
     },
     /// Not an absolute path.
     #[error("{key}: {} is not an absolute path; write it from / on", path.display())]

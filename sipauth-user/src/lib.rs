@@ -14,6 +14,7 @@ pub mod fuzzing;
 pub mod gateway;
 pub mod logfile;
 pub mod metrics;
+pub mod records;
 pub mod sip;
 pub mod store;
 pub mod tally;

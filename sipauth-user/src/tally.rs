@@ -31,6 +31,12 @@ impl Tally {
         }
     }
 
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.log
+    }
+
     /// Counts a line; `to` says where it was to go.
     pub fn count(&self, result: io::Result<()>, to: &impl Display) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);

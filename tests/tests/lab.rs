@@ -25,6 +25,8 @@ mod metrics;
 mod modes;
 #[path = "lab/phone.rs"]
 mod phone;
+#[path = "lab/records.rs"]
+mod records;
 #[path = "lab/reload.rs"]
 mod reload;
 #[path = "lab/support.rs"]

@@ -18,10 +18,12 @@ use crate::{
     audit::{Attempt, Author},
     config,
     control::{
-        Caller, Counted, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, GatewayReport, Handler, InterfaceStatus, ReasonCount,
-        Reply, Request, Response, StatsReport, StatusReport, Transport, parse_message,
+        Caller, Counted, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, GatewayReport, Handler, InterfaceStatus, LogStatus,
+        ReasonCount, Reply, Request, Response, StatsReport, StatusReport, Transport, parse_message,
     },
     datapath::DatapathError,
+    records::Target,
+    tally::Tally,
 };
 
 impl Handler for Agent {
@@ -205,6 +207,7 @@ impl Agent {
             fail_open: settings.fail_open,
             gateways: accounts.snapshot.len(),
             realm: settings.realm.clone(),
+            logs: vec![log(&self.records.tally, settings.records), log(&self.audit.tally, Target::File)],
         }
     }
 
@@ -247,5 +250,15 @@ impl Agent {
             }
         });
         Reply::Stream(receiver)
+    }
+}
+
+fn log(tally: &Tally, target: Target) -> LogStatus {
+    LogStatus {
+        log: tally.name().to_owned(),
+        target: target.label().to_owned(),
+        written: tally.written(),
+        lost: tally.lost(),
+        failing: tally.failing(),
     }
 }

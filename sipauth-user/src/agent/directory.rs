@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use rpds::HashTrieMapSync;
 use sipauth_common::{address::Address, config::DefaultPolicy, decide::Lookup as _, policy::modes};
 
-use super::{bans, events::Refused, state::Agent, unix_now};
+use super::{bans, events::Refused, refusals, state::Agent, unix_now};
 use crate::{
     auth::{self, Account, Action, Arrival, Authenticator, DigestRules, Directory, Ha1, NonceKeys, Source},
     compile::Snapshot,
@@ -200,9 +200,17 @@ impl Handler for Punted {
             self.keys = Arc::clone(&keys);
         }
         let action = self.authenticator.handle(datagram, arrival, &view, unix_now());
-        if let Some(diagnosis) = self.authenticator.take_diagnosis() {
+        let diagnosis = self.authenticator.take_diagnosis();
+        refusals::decided(
+            &self.agent,
+            &settings,
+            &action,
+            (datagram, arrival, self.transport),
+            diagnosis.as_ref(),
+        );
+        if let Some(diagnosis) = &diagnosis {
             let refused = Refused {
-                diagnosis: &diagnosis,
+                diagnosis,
                 arrival,
                 transport: self.transport,
                 datagram,

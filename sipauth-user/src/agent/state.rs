@@ -19,6 +19,7 @@ use crate::{
     config::{Origin, Settings},
     datapath::{self, DatapathError, Maps, Pins, Programs, monotonic_ns},
     metrics::Census,
+    records::Records,
     store::Store,
     worker::Counts,
 };
@@ -41,6 +42,7 @@ pub(super) struct Agent {
     attaching: std::sync::Mutex<()>,
     began: Instant,
     pub(super) audit: Arc<Audit>,
+    pub(super) records: Records,
     pub(super) events: EventLog,
     pub(super) terms: Terms,
     pub(super) shutdown: CancellationToken,
@@ -50,6 +52,7 @@ impl Agent {
     pub(super) fn new(
         settings: Settings,
         origin: Origin,
+        records: Records,
         pins: Pins,
         store: Store,
         snapshot: Snapshot,
@@ -76,6 +79,7 @@ impl Agent {
             attaching: std::sync::Mutex::new(()),
             began: Instant::now(),
             audit,
+            records,
             events: EventLog::new(),
             terms: Terms::default(),
             shutdown,
@@ -103,7 +107,7 @@ impl Agent {
         } else {
             Accounts::new(snapshot, &settings)
         };
-        let config = fill::config(&settings, anywhere);
+        let config = fill::config(&settings, anywhere, self.keys().mark());
         // The workers know what the kernel program hands over before it does.
         self.set_accounts(Arc::new(accounts));
         self.settings.store(Arc::new(settings));
@@ -112,6 +116,7 @@ impl Agent {
             *present = config;
             present.generation = before.generation.wrapping_add(1);
             present.heartbeat_ns = before.heartbeat_ns;
+            present.own_mark = before.own_mark;
         });
         if written.is_err() {
             self.settings.store(old);

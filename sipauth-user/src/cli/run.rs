@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::config::{Origin, PolicyChoice, RawDigest, RawSettings, XdpMode};
+use crate::{
+    config::{Origin, PolicyChoice, RawDigest, RawSettings, XdpMode},
+    records::Target,
+};
 
 /// Flags of the agent. Each has a key of the same name in the configuration file, and wins over it.
 #[derive(Clone, Debug, Default, Args)]
@@ -19,7 +22,7 @@ pub struct RunArgs {
     /// Directory of the gateway database [default: /var/lib/sipauth]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Directory of the audit [default: /var/log/sipauth]
+    /// Directory of the audit and of records in files [default: /var/log/sipauth]
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
     /// Directory for pinned maps and links [default: /sys/fs/bpf/sipauth]
@@ -58,6 +61,12 @@ pub struct RunArgs {
     /// Serve Prometheus metrics there
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Where refused calls are recorded [default: file]
+    #[arg(long, value_enum)]
+    pub records: Option<Target>,
+    /// How many files of records are kept; each has a day or 32 MiB at most [default: 30]
+    #[arg(long, value_name = "N")]
+    pub records_files: Option<usize>,
     /// How long a peer that the softswitch called is remembered [default: 12h]
     #[arg(long, value_name = "TIME")]
     pub peer_ttl: Option<String>,
@@ -83,6 +92,8 @@ impl RunArgs {
             interface: Some(self.interface).filter(|all| !all.is_empty()),
             state_dir: self.state_dir,
             log_dir: self.log_dir,
+            records: self.records,
+            records_files: self.records_files,
             bpffs: self.bpffs,
             socket,
             socket_group: self.socket_group,

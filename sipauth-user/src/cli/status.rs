@@ -39,6 +39,15 @@ pub(super) fn execute(output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
     ))?;
     output::line(&format!("gateways        {}", status.gateways))?;
     output::line(&format!("realm           {}", status.realm))?;
+    for log in &status.logs {
+        let lost = if log.lost > 0 {
+            format!(", {} lost", log.lost)
+        } else {
+            String::new()
+        };
+        let why = log.failing.as_ref().map(|why| format!("; the last at {why}")).unwrap_or_default();
+        output::line(&format!("{:<15} {}, {} written{lost}{why}", log.log, log.target, log.written))?;
+    }
     output::line(&format!("map layout      {}", status.layout))
 }
 

@@ -13,7 +13,7 @@ fn the_definition_is_consistent() {
 fn every_documented_invocation_is_understood() {
     for line in [
         "sipauth run --interface eth0",
-        "sipauth run --interface eth0 --interface eth1 --config /etc/s.toml --state-dir /s --log-dir /l --bpffs /b --socket /c --port 5060 --port 5080 \
+        "sipauth run --interface eth0 --interface eth1 --config /etc/s.toml --state-dir /s --log-dir /l --records syslog --records-files 3 --bpffs /b --socket /c --port 5060 --port 5080 \
          --xdp-mode native --default-policy deny --monitor --realm r --metrics 127.0.0.1:9100",
         "sipauth run --config f --xdp-mode generic --default-policy challenge --fail-open --reply-unauthorized --tcp-reset --punt-port 40000 --socket-group g",
         "sipauth run --interface eth0 --default-policy allow --peer-ttl 1h --flow-idle 1h --nonce-lifetime 60s --ban-limit 0 --ban-time 10m",

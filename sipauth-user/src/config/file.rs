@@ -14,7 +14,7 @@ use super::{
     ConfigError, DEFAULT_BPFFS, DEFAULT_LOG_DIR, DEFAULT_PUNT_PORT, DEFAULT_SOCKET, DEFAULT_STATE_DIR, MAX_PORTS, PolicyChoice, RawDigest,
     Settings, XdpMode, parse_duration,
 };
-use crate::auth::DigestRules;
+use crate::{auth::DigestRules, records::Target};
 
 /// Rates by lane: packets per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub struct RawSettings {
     pub interface: Option<Vec<String>>,
     pub state_dir: Option<PathBuf>,
     pub log_dir: Option<PathBuf>,
+    pub records: Option<Target>,
+    pub records_files: Option<usize>,
     pub bpffs: Option<PathBuf>,
     pub socket: Option<PathBuf>,
     pub socket_group: Option<String>,
@@ -116,6 +118,8 @@ impl RawSettings {
             interface: self.interface.or(below.interface),
             state_dir: self.state_dir.or(below.state_dir),
             log_dir: self.log_dir.or(below.log_dir),
+            records: self.records.or(below.records),
+            records_files: self.records_files.or(below.records_files),
             bpffs: self.bpffs.or(below.bpffs),
             socket: self.socket.or(below.socket),
             socket_group: self.socket_group.or(below.socket_group),
@@ -164,6 +168,11 @@ impl RawSettings {
             interfaces,
             state_dir: absolute("state-dir", self.state_dir, DEFAULT_STATE_DIR)?,
             log_dir: absolute("log-dir", self.log_dir, DEFAULT_LOG_DIR)?,
+            records: self.records.unwrap_or(Target::File),
+            records_files: match self.records_files.unwrap_or(30) {
+                given @ 1..=10_000 => given,
+                given => return Err(ConfigError::RecordsFiles { given }),
+            },
             bpffs: absolute("bpffs", self.bpffs, DEFAULT_BPFFS)?,
             socket,
             socket_group: self.socket_group,

@@ -43,6 +43,8 @@ impl Settings {
             interfaces: fixed!(interfaces, "interface"),
             state_dir: fixed!(state_dir, "state-dir"),
             log_dir: fixed!(log_dir, "log-dir"),
+            records: live!(records, "records"),
+            records_files: live!(records_files, "records-files"),
             bpffs: fixed!(bpffs, "bpffs"),
             socket: fixed!(socket, "socket"),
             socket_group: fixed!(socket_group, "socket-group"),
@@ -134,7 +136,7 @@ mod tests {
         let other = settings(
             "interface = [\"x\"]\nport = [5061]\nmonitor = true\ndefault-policy = \"allow\"\nreply-unauthorized = true\ntcp-reset = true\n\
              fail-open = true\nrealm = \"x\"\nmetrics = \"127.0.0.1:1\"\nban-limit = 1\nban-time = \"1s\"\npeer-ttl = \"1s\"\nflow-idle = \"1s\"\n\
-             xdp-mode = \"generic\"\npunt-port = 2000\nstate-dir = \"/x\"\nlog-dir = \"/x\"\nbpffs = \"/x\"\nsocket = \"/x\"\nsocket-group = \"x\"\n\
+             xdp-mode = \"generic\"\npunt-port = 2000\nstate-dir = \"/x\"\nlog-dir = \"/x\"\nrecords = \"off\"\nrecords-files = 1\nbpffs = \"/x\"\nsocket = \"/x\"\nsocket-group = \"x\"\n\
              [digest]\nalgorithms = [\"SHA-256\"]\nqop = \"both\"\naccept-without-qop = true\nchallenge = 407\nnonce-lifetime = \"1s\"\n\
              one-time-nonces = true\nuri-match = \"loose\"\n[source-rate]\ntrusted = 1\n[lane-rates]\ntrusted = 1\n",
         );

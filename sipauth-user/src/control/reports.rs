@@ -235,6 +235,24 @@ pub struct StatusReport {
     pub gateways: usize,
     /// Realm of challenges.
     pub realm: String,
+    /// What became of the lines of each log.
+    #[serde(default)]
+    pub logs: Vec<LogStatus>,
+}
+
+/// A log, and what became of its lines since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// `records` or `audit`.
+    pub log: String,
+    /// `file`, `journald`, `syslog` or `off`.
+    pub target: String,
+    /// Lines written.
+    pub written: u64,
+    /// Lines that could not be written, and refusals that came faster than they could be taken note of.
+    pub lost: u64,
+    /// Where and why the last line was lost; `None` where it was written.
+    pub failing: Option<String>,
 }
 
 /// A sampled refusal.
