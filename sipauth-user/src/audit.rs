@@ -170,18 +170,12 @@ impl Audit {
             } => ("failed", Some(message.as_str())),
             _ => ("done", None),
         };
-        let what = attempt.what.to_string();
-        tracing::info!(
-            what = %shown(&what),
-            result,
-            error,
-            user = author.user,
-            uid = author.uid,
-            pid = author.pid,
-            command = author.command,
-            "{}",
-            attempt.action
-        );
+        let what = shown(&attempt.what.to_string());
+        let Author { uid, user, pid, command } = author;
+        match result {
+            "failed" => tracing::warn!(%what, result, error, user, uid, pid, command, "{}", attempt.action),
+            _ => tracing::info!(%what, result, error, user, uid, pid, command, "{}", attempt.action),
+        }
         let now = SystemTime::now();
         let entry = Entry {
             time: humantime::format_rfc3339_millis(now).to_string(),

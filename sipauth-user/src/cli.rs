@@ -13,6 +13,7 @@ mod flow;
 mod gateway;
 mod import;
 mod output;
+mod records;
 mod reload;
 mod run;
 mod stats;
@@ -32,6 +33,7 @@ pub use self::{
     flow::FlowCommand,
     gateway::{AddArgs, GatewayCommand},
     import::ImportArgs,
+    records::RecordsArgs,
     run::RunArgs,
 };
 use crate::{
@@ -88,6 +90,8 @@ pub enum Command {
     Detach(DetachArgs),
     /// Sampled refusals
     Events(EventsArgs),
+    /// The last refused calls
+    Records(RecordsArgs),
 }
 
 /// How to print.
@@ -135,6 +139,7 @@ impl Cli {
             Command::Status(output) => status::execute(output, &socket),
             Command::Detach(args) => detach::execute(&args, &socket),
             Command::Events(args) => events::execute(&args, &socket),
+            Command::Records(args) => records::execute(&args, &socket),
         }
     }
 }

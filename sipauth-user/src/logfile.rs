@@ -141,6 +141,13 @@ impl LogFile {
         Ok(())
     }
 
+    /// All files that are there, the oldest first.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let last = Some(self.path()).filter(|path| path.exists());
+        self.full().into_iter().chain(last).collect()
+    }
+
     /// The files that are full, the oldest first.
     fn full(&self) -> Vec<PathBuf> {
         let prefix = format!("{}-", self.name);
@@ -184,8 +191,10 @@ mod tests {
 
     /// Contents of all files, the oldest first.
     fn contents(file: &LogFile) -> Vec<String> {
-        let all = file.full().into_iter().chain([file.path()]);
-        all.map(|path| fs::read_to_string(path).expect("a file")).collect()
+        file.files()
+            .into_iter()
+            .map(|path| fs::read_to_string(path).expect("a file"))
+            .collect()
     }
 
     #[test]

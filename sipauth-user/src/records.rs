@@ -38,6 +38,9 @@ const QUEUE: usize = 2_048;
 /// Bytes of a message that are kept: all that the interesting headers ever need.
 const KEPT: usize = 2_048;
 
+/// The thread gives way to the workers.
+const NICE: i32 = 10;
+
 /// Where records go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -129,6 +132,12 @@ pub struct Records {
 #[derive(Debug)]
 pub struct Waiting(Receiver<Item>);
 
+/// The files of records in a directory, the oldest first.
+#[must_use]
+pub fn files(directory: PathBuf) -> Vec<PathBuf> {
+    sink::file(directory, 0).files()
+}
+
 /// Whether a message is one that is recorded when it is refused: it begins a dialog or a binding, or is one that is paid for.
 #[must_use]
 pub fn is_call(message: &[u8]) -> bool {
@@ -189,6 +198,9 @@ pub fn start(records: &Records, waiting: Waiting, context: Arc<dyn Context>) -> 
 }
 
 fn work(queue: &Receiver<Item>, context: &dyn Context, tally: &Tally) {
+    // Under a flood the processors are for calls. Where it is not permitted, the thread is one among others.
+    // SAFETY: plain numbers; 0 is the calling thread.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
     let mut folder = Folder::default();
     let mut wanted = context.wanted();
     let mut sink = Sink::new(&wanted);
@@ -209,7 +221,7 @@ fn work(queue: &Receiver<Item>, context: &dyn Context, tally: &Tally) {
         };
         let now = Instant::now();
         if let Some(refused) = item {
-            folder.add(entry::record(&refused, context), now);
+            folder.add(&refused, context, now);
         }
         while let Some(record) = folder.due(now) {
             write(&record);

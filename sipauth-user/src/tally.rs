@@ -52,7 +52,12 @@ impl Tally {
                 self.lost.fetch_add(1, Relaxed);
                 let why = format!("{to}: {error}");
                 if failing.is_none() {
-                    tracing::warn!(log = self.log, %to, %error, "the log cannot be written; what is not written is counted, and calls go on");
+                    tracing::warn!(
+                        log = self.log,
+                        %to,
+                        %error,
+                        "the log cannot be written: see that it is there and has room; calls go on, and lines that are lost are counted"
+                    );
                 }
                 *failing = Some(why);
             }

@@ -1,6 +1,6 @@
 //! Answers to the command line.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use sipauth_common::{
     abi,
@@ -207,7 +207,10 @@ impl Agent {
             fail_open: settings.fail_open,
             gateways: accounts.snapshot.len(),
             realm: settings.realm.clone(),
-            logs: vec![log(&self.records.tally, settings.records), log(&self.audit.tally, Target::File)],
+            logs: vec![
+                log(&self.records.tally, settings.records, &settings.log_dir),
+                log(&self.audit.tally, Target::File, &settings.log_dir),
+            ],
         }
     }
 
@@ -253,10 +256,11 @@ impl Agent {
     }
 }
 
-fn log(tally: &Tally, target: Target) -> LogStatus {
+fn log(tally: &Tally, target: Target, directory: &Path) -> LogStatus {
     LogStatus {
         log: tally.name().to_owned(),
         target: target.label().to_owned(),
+        directory: (target == Target::File).then(|| directory.to_owned()),
         written: tally.written(),
         lost: tally.lost(),
         failing: tally.failing(),

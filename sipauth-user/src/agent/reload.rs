@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::{change::shorten, state::Agent};
 use crate::{
@@ -44,24 +44,19 @@ impl Agent {
     }
 }
 
-/// Says in the log what a reload could not do; what it did is in the audit.
+/// Says in the log what a reload leaves to do; what it did, or why not, is in the audit.
 pub(super) fn log(outcome: &Response) {
-    match outcome {
-        Response::Reloaded(report) => {
-            if !report.restart.is_empty() {
-                warn!(
-                    settings = report.restart.join(", "),
-                    "changed in the file, and in force only after a restart"
-                );
-            }
-            if !report.overruled.is_empty() {
-                warn!(settings = report.overruled.join(", "), "in the file, and overruled by a flag");
-            }
-            report.warnings.iter().for_each(|warning| warn!("{warning}"));
-        }
-        Response::Error { message, .. } => error!(error = message, "settings not reloaded; the agent goes on as it was"),
-        _ => {}
+    let Response::Reloaded(report) = outcome else { return };
+    if !report.restart.is_empty() {
+        warn!(
+            settings = report.restart.join(", "),
+            "changed in the file, and in force only after a restart"
+        );
     }
+    if !report.overruled.is_empty() {
+        warn!(settings = report.overruled.join(", "), "in the file, and overruled by a flag");
+    }
+    report.warnings.iter().for_each(|warning| warn!("{warning}"));
 }
 
 /// Reloads at each SIGHUP.

@@ -50,6 +50,7 @@ fn every_documented_invocation_is_understood() {
         "sipauth --socket /x status --json",
         "sipauth detach --bpffs /b --json",
         "sipauth events --follow --json",
+        "sipauth records --last 5 --gateway a --log-dir /l --json",
     ] {
         assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("an error"));
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
 };
 
 use serde::{Deserialize, Serialize};
@@ -247,6 +248,8 @@ pub struct LogStatus {
     pub log: String,
     /// `file`, `journald`, `syslog` or `off`.
     pub target: String,
+    /// Directory of the files, where it is files.
+    pub directory: Option<PathBuf>,
     /// Lines written.
     pub written: u64,
     /// Lines that could not be written, and refusals that came faster than they could be taken note of.

@@ -63,7 +63,7 @@ pub struct Record {
 /// What makes refusals the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    source: Option<IpAddr>,
+    pub(super) source: Option<IpAddr>,
     gateway: Option<String>,
     method: &'static str,
     reason: &'static str,
@@ -89,21 +89,6 @@ impl Record {
         self.sampled |= other.sampled;
     }
 
-    /// Without what differs from source to source.
-    pub(super) fn anonymous(self) -> Self {
-        Self {
-            gateway: None,
-            source: None,
-            destination: None,
-            uri: None,
-            call_id: None,
-            from: None,
-            to: None,
-            detail: None,
-            ..self
-        }
-    }
-
     /// In a line for people.
     pub(super) fn sentence(&self) -> String {
         let source = self.source.map_or_else(|| "many sources".to_owned(), |source| source.to_string());
@@ -125,6 +110,21 @@ impl Record {
 pub(super) fn record(refused: &Refused, context: &dyn Context) -> Record {
     let parts = message::Parts::of(&refused.message);
     let username = message::username(&refused.message);
+    Record {
+        gateway: context.gateway(refused.gateway, username.as_deref(), refused.source),
+        source: Some(refused.source),
+        destination: Some(refused.destination),
+        uri: parts.uri,
+        call_id: parts.call_id,
+        from: parts.from,
+        to: parts.to,
+        detail: refused.detail.clone(),
+        ..anonymous(refused, context)
+    }
+}
+
+/// Without what differs from source to source.
+pub(super) fn anonymous(refused: &Refused, context: &dyn Context) -> Record {
     // The agent answers for the kernel program here, which has two reasons.
     let reason = match refused.reason {
         Reason::Agent(Outcome::Denied) if context.is_listed(refused.source) => Reason::Kernel(reason::Reason::PortMismatch),
@@ -136,20 +136,20 @@ pub(super) fn record(refused: &Refused, context: &dyn Context) -> Record {
         time: refused.time,
         last: refused.time,
         count: 1,
-        gateway: context.gateway(refused.gateway, username.as_deref(), refused.source),
-        source: Some(refused.source),
-        destination: Some(refused.destination),
+        gateway: None,
+        source: None,
+        destination: None,
         transport: refused.transport,
         method: method(&refused.message).map_or("UNKNOWN", |method| method.as_str()),
-        uri: parts.uri,
-        call_id: parts.call_id,
-        from: parts.from,
-        to: parts.to,
+        uri: None,
+        call_id: None,
+        from: None,
+        to: None,
         reason: reason.label(),
         code: refused.code,
         cause: termination.cause(),
         termination: termination.text(),
-        detail: refused.detail.clone(),
+        detail: None,
         sampled: matches!(refused.reason, Reason::Kernel(_)),
         monitored: refused.monitored,
     }

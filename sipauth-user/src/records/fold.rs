@@ -4,11 +4,15 @@
 //! their source and are counted by method and reason: so a flood from ever new addresses costs a few lines, and nothing is uncounted.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
-use super::entry::{Key, Record};
+use super::{
+    Context, Refused,
+    entry::{self, Key, Record},
+};
 
 /// How long a record is open.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
@@ -19,25 +23,33 @@ pub(super) const MOST: usize = 256;
 #[derive(Default)]
 pub(super) struct Folder {
     open: HashMap<Key, Record>,
+    /// How many of them a source has.
+    sources: HashMap<IpAddr, usize>,
     /// By when they are due, which is the order in which they were opened.
     order: VecDeque<(Instant, Key)>,
 }
 
 impl Folder {
-    pub(super) fn add(&mut self, record: Record, now: Instant) {
+    pub(super) fn add(&mut self, refused: &Refused, context: &dyn Context, now: Instant) {
+        let full = self.open.len() >= MOST;
+        // The flood that there is no room for costs no reading of its messages either.
+        if full && !self.sources.contains_key(&refused.source.ip()) {
+            return self.count_in(entry::anonymous(refused, context), now);
+        }
+        let record = entry::record(refused, context);
+        if full && !self.open.contains_key(&record.key()) {
+            return self.count_in(entry::anonymous(refused, context), now);
+        }
+        self.count_in(record, now);
+    }
+
+    fn count_in(&mut self, record: Record, now: Instant) {
         let key = record.key();
         if let Some(open) = self.open.get_mut(&key) {
             return open.merge(record);
         }
-        let (record, key) = if self.open.len() < MOST {
-            (record, key)
-        } else {
-            let record = record.anonymous();
-            let key = record.key();
-            (record, key)
-        };
-        if let Some(open) = self.open.get_mut(&key) {
-            return open.merge(record);
+        if let Some(source) = key.source {
+            *self.sources.entry(source).or_default() += 1;
         }
         self.order.push_back((now + INTERVAL, key.clone()));
         self.open.insert(key, record);
@@ -49,6 +61,14 @@ impl Folder {
             return None;
         }
         let (_, key) = self.order.pop_front()?;
+        if let Some(source) = key.source
+            && let Entry::Occupied(mut open) = self.sources.entry(source)
+        {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
         self.open.remove(&key)
     }
 

@@ -35,13 +35,8 @@ pub(super) enum Sink {
 
 impl Sink {
     pub(super) fn new(wanted: &Wanted) -> Self {
-        let limits = Limits {
-            bytes: BYTES,
-            age: Some(AGE),
-            files: wanted.files,
-        };
         match wanted.target {
-            Target::File => Self::File(LogFile::new(wanted.directory.clone(), "records", limits)),
+            Target::File => Self::File(file(wanted.directory.clone(), wanted.files)),
             Target::Journald => Self::Journald(PathBuf::from(JOURNAL)),
             Target::Syslog => Self::Syslog(PathBuf::from(SYSLOG)),
             Target::Off => Self::Off,
@@ -65,6 +60,16 @@ impl Sink {
 
 fn json(record: &Record) -> io::Result<String> {
     serde_json::to_string(record).map_err(io::Error::other)
+}
+
+/// The records in a directory, of which so many files are kept.
+pub(super) const fn file(directory: PathBuf, files: usize) -> LogFile {
+    let limits = Limits {
+        bytes: BYTES,
+        age: Some(AGE),
+        files,
+    };
+    LogFile::new(directory, "records", limits)
 }
 
 /// A socket of its own for each: where the other end was started anew, the next datagram reaches it. Where that has no room, it is lost.

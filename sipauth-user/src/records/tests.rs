@@ -167,20 +167,44 @@ fn a_flood_from_ever_new_addresses_makes_a_few_lines_and_every_refusal_is_counte
 }
 
 #[test]
+fn a_source_that_is_known_is_told_apart_during_a_flood_and_there_is_room_again_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let context = fake(&directory);
+    let (mut folder, start, invite) = (Folder::default(), Instant::now(), request("INVITE", ""));
+    for number in 0..1_000_u32 {
+        folder.add(&refused(number.to_be_bytes(), UNKNOWN, &invite), &context, start);
+    }
+    folder.add(&refused([0, 0, 0, 5], UNKNOWN, &invite), &context, start);
+    // Another reason of the same source has no room.
+    folder.add(
+        &refused([0, 0, 0, 5], Reason::Kernel(reason::Reason::Banned), &invite),
+        &context,
+        start,
+    );
+    let all: Vec<Record> = std::iter::from_fn(|| folder.due(start + fold::INTERVAL)).collect();
+    assert_eq!(all.len(), fold::MOST + 2);
+    assert_eq!(all[5].count, 2);
+    assert!(all[fold::MOST..].iter().all(|rest| rest.source.is_none() && rest.gateway.is_none()));
+    assert_eq!(all.iter().map(|record| record.count).sum::<u64>(), 1_002);
+    folder.add(&refused([9, 9, 9, 9], UNKNOWN, &invite), &context, start);
+    assert!(folder.all()[0].source.is_some());
+}
+
+#[test]
 fn a_record_is_written_when_its_time_is_over() {
     let directory = tempfile::tempdir().unwrap();
     let context = fake(&directory);
     let mut folder = Folder::default();
-    let record = || entry::record(&refused(STRANGER, UNKNOWN, &request("INVITE", "")), &context);
+    let one = refused(STRANGER, UNKNOWN, &request("INVITE", ""));
     let start = Instant::now();
     assert_eq!(folder.wait(start), None);
-    folder.add(record(), start);
-    folder.add(record(), start + fold::INTERVAL / 2);
+    folder.add(&one, &context, start);
+    folder.add(&one, &context, start + fold::INTERVAL / 2);
     assert_eq!(folder.wait(start), Some(fold::INTERVAL));
     assert!(folder.due(start + fold::INTERVAL / 2).is_none());
     assert_eq!(folder.due(start + fold::INTERVAL).unwrap().count, 2);
     // The next begins another.
-    folder.add(record(), start + fold::INTERVAL);
+    folder.add(&one, &context, start + fold::INTERVAL);
     assert_eq!(folder.all().len(), 1);
 }
 

@@ -136,6 +136,17 @@ fn every_kind_of_refused_call_has_its_record_and_no_other_call_has() -> anyhow::
         "folded, over TCP there is no request: {stranger}"
     );
     assert_eq!(stranger["source"], format!("{}:5060", Host::Stranger.v4()));
+    let directory = agent.state().join("log");
+    let shown = agent.cli(&[
+        "records",
+        "--log-dir",
+        &directory.to_string_lossy(),
+        "--gateway",
+        user,
+        "--last",
+        "2",
+    ])?;
+    assert_eq!(shown.stdout.lines().count(), 3, "a header and two of the four: {shown:?}");
     let broken = one(&all, "bad_request", "INVITE")?;
     assert_eq!(
         (&broken["from"], &broken["call_id"]),
@@ -190,6 +201,8 @@ fn answered_refusals_and_those_of_monitor_mode_say_so() -> anyhow::Result<()> {
     let mut agent = Agent::start(&lab, &["--records", "off"])?;
     assert!(Call::from(Host::Stranger).run(&lab)?.all_refused());
     assert_eq!(agent.json(&["status"])?["logs"][0]["target"], "off");
+    let said = agent.cli(&["records"])?;
+    assert!(said.code == 1 && said.stderr.contains("--records file"), "{said:?}");
     assert!(records(&mut agent)?.is_empty());
     Ok(())
 }
@@ -265,7 +278,7 @@ fn a_full_disk_is_counted_and_said_once_and_calls_go_on_and_records_too_when_the
     add(&agent, Host::ProviderPeer)?;
     let said = agent.cli(&["status"])?.stdout;
     assert!(
-        said.contains("records         file, 0 written, 2 lost; the last at ") && said.contains("No space left on device"),
+        said.contains("log/records.jsonl, 0 written, 2 lost; the last at ") && said.contains("No space left on device"),
         "{said}"
     );
     let log = agent.log_tail();
