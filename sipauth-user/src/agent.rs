@@ -13,6 +13,8 @@ mod fill;
 mod flows;
 mod measure;
 mod pardons;
+mod refusals;
+mod reload;
 mod state;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -26,10 +28,10 @@ use self::{directory::Punted, state::Agent};
 use crate::{
     auth::{self, Timestamp},
     compile::Snapshot,
-    config::Settings,
+    config::{Origin, Settings},
     control::{self, Transport},
     datapath::{self, Events, Pins},
-    metrics,
+    metrics, records,
     store::Store,
     worker::{Options, PuntPorts, Workers},
 };
@@ -39,12 +41,15 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often to see whether new nonce keys are due.
 const KEY_LOOK: Duration = Duration::from_secs(600);
 
-/// Runs until SIGTERM, SIGINT or `sipauth detach`. Enforcement goes on after the first two.
+/// Runs until SIGTERM, SIGINT or `sipauth detach`. Enforcement goes on after the first two. SIGHUP has the settings read again from
+/// their `origin`.
 ///
 /// # Errors
 /// Anything that keeps it from starting, and a worker that ended by itself.
-pub async fn run(settings: Settings) -> anyhow::Result<()> {
+pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
+    // Before anything else: without a handler it would end the agent.
+    let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let listener = control::bind(&settings.socket, settings.socket_group.as_deref())?;
     for interface in &settings.interfaces {
         datapath::preflight(interface, &settings.bpffs)?;
@@ -60,8 +65,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     fill::flows(&programs.maps, &snapshot)?;
     bans::fill(&programs.maps, &store.bans().await?)?;
     let gateways = snapshot.len();
+    let (records, refusals) = records::queue();
     let agent = Arc::new(Agent::new(
         settings,
+        origin,
+        records,
         pins,
         store,
         snapshot,
@@ -69,6 +77,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         keys,
         shutdown.clone(),
     )?);
+    let recorder = records::start(&agent.records, refusals, Arc::clone(&agent) as _).context("cannot start a thread")?;
     let workers = start_workers(&agent, &shutdown)?;
     agent.set_counts(workers.counts());
     let metrics = match agent.settings().metrics {
@@ -90,6 +99,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let tasks = tokio_util::task::TaskTracker::new();
     tasks.spawn(control::serve(listener, Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(heartbeat(Arc::clone(&agent), shutdown.clone()));
+    tasks.spawn(reload::at_hangup(Arc::clone(&agent), hangup, shutdown.clone()));
     tasks.spawn(rotate(Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(watch(Arc::clone(&agent), programs, shutdown.clone()));
     let (log, names, stop) = (agent.events.clone(), Arc::clone(&agent), shutdown.clone());
@@ -114,6 +124,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .context("a worker could not be awaited")?;
     tasks.close();
     tasks.wait().await;
+    let records = agent.records.clone();
+    let finish = move || {
+        records.end();
+        recorder.join()
+    };
+    if !matches!(tokio::task::spawn_blocking(finish).await, Ok(Ok(()))) {
+        error!("the thread of the records panicked");
+    }
     agent.close().await;
     info!("stopped; what is attached goes on enforcing");
     ended.map_err(Into::into)
@@ -148,12 +166,6 @@ fn start_workers(agent: &Arc<Agent>, shutdown: &CancellationToken) -> anyhow::Re
         .punt_ports()
         .map(|(protected, punt)| PuntPorts { protected, punt })
         .collect();
-    let authentication = Arc::new(auth::Settings {
-        rules: Arc::clone(&agent.settings().digest),
-        failure_limit: agent.settings().ban_limit,
-        lockout: agent.settings().ban_time,
-        ..auth::Settings::default()
-    });
     let (shared, started) = (Arc::clone(agent), unix_now());
     let mut options = Options::new(ports);
     options.timestamps = agent.settings().metrics.is_some();
@@ -161,9 +173,10 @@ fn start_workers(agent: &Arc<Agent>, shutdown: &CancellationToken) -> anyhow::Re
     let datagram_workers = options.workers.get();
     let handler = move |index: usize| {
         let number = u16::try_from(index).unwrap_or(u16::MAX);
-        let keys = Arc::clone(&shared.keys());
+        let (settings, keys) = (Arc::clone(&shared.settings()), Arc::clone(&shared.keys()));
         Punted::new(
-            auth::Authenticator::new(Arc::clone(&authentication), &keys, number, started),
+            auth::Authenticator::new(directory::authentication(&settings), &keys, number, started),
+            settings,
             keys,
             if index < datagram_workers { Transport::Udp } else { Transport::Tcp },
             Arc::clone(&shared),

@@ -13,6 +13,8 @@ mod flow;
 mod gateway;
 mod import;
 mod output;
+mod records;
+mod reload;
 mod run;
 mod stats;
 mod status;
@@ -31,6 +33,7 @@ pub use self::{
     flow::FlowCommand,
     gateway::{AddArgs, GatewayCommand},
     import::ImportArgs,
+    records::RecordsArgs,
     run::RunArgs,
 };
 use crate::{
@@ -60,6 +63,8 @@ pub enum Command {
     /// Print a configuration file with every key and its default
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Have the agent read its configuration file again; says what is in force now and what needs a restart
+    Reload(OutputArgs),
     /// Add, change, list, show and remove gateways
     #[command(subcommand)]
     Gateway(GatewayCommand),
@@ -85,6 +90,8 @@ pub enum Command {
     Detach(DetachArgs),
     /// Sampled refusals
     Events(EventsArgs),
+    /// The last refused calls
+    Records(RecordsArgs),
 }
 
 /// How to print.
@@ -120,6 +127,7 @@ impl Cli {
             Command::Run(args) => run::run(*args, self.socket),
             Command::Check(args) => check::execute(args),
             Command::Config(command) => check::print(&command),
+            Command::Reload(output) => reload::execute(output, &socket),
             Command::Gateway(command) => gateway::execute(command, &socket),
             Command::Apply(args) => apply::execute(&args, &socket),
             Command::Export(args) => apply::export(&args, &socket),
@@ -131,6 +139,7 @@ impl Cli {
             Command::Status(output) => status::execute(output, &socket),
             Command::Detach(args) => detach::execute(&args, &socket),
             Command::Events(args) => events::execute(&args, &socket),
+            Command::Records(args) => records::execute(&args, &socket),
         }
     }
 }

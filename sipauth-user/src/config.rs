@@ -3,6 +3,8 @@
 mod digest;
 mod duration;
 mod file;
+mod origin;
+mod reload;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,12 +12,14 @@ use serde::{Deserialize, Serialize};
 pub use sipauth_common::config::DefaultPolicy;
 use sipauth_common::config::{LANES, Lane};
 
-use crate::auth::DigestRules;
+use crate::{auth::DigestRules, records::Target};
 
 pub use self::{
     digest::{DigestError, RawDigest},
     duration::parse_duration,
     file::{RawSettings, load},
+    origin::{Origin, Read},
+    reload::Reloaded,
 };
 
 /// Where the agent listens for the command line.
@@ -24,6 +28,8 @@ pub const DEFAULT_SOCKET: &str = "/run/sipauth/sipauth.sock";
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/sipauth";
 /// Where the store is.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/sipauth";
+/// Where the audit and the records are.
+pub const DEFAULT_LOG_DIR: &str = "/var/log/sipauth";
 /// Where `run` and `check` look for settings unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/sipauth/sipauth.toml";
 /// The file with every key, its meaning and default.
@@ -83,6 +89,12 @@ pub struct Settings {
     pub interfaces: Vec<String>,
     /// Directory of the store.
     pub state_dir: PathBuf,
+    /// Directory of the audit and the records.
+    pub log_dir: PathBuf,
+    /// Where refused calls are recorded.
+    pub records: Target,
+    /// How many files of records are kept.
+    pub records_files: usize,
     /// Directory for pins; the layout version is a directory below it.
     pub bpffs: PathBuf,
     /// Control socket.
@@ -168,6 +180,16 @@ pub enum ConfigError {
         /// What the parser said.
         detail: String,
     },
+    /// A rule is broken by what a line of the file says.
+    #[error("{}:{line}: {error}", path.display())]
+    Value {
+        /// Which.
+        path: PathBuf,
+        /// Line number.
+        line: usize,
+        /// Which rule.
+        error: Box<ConfigError>,
+    },
     /// No interface.
     #[error("interface: none given; name the interface that SIP arrives on, with --interface eth0")]
     NoInterface,
@@ -235,6 +257,12 @@ pub enum ConfigError {
         /// Which lane.
         lane: &'static str,
     },
+    /// No number of files.
+    #[error("records-files: {given} files cannot be kept; give a number from 1 to 10000, a file a day at least")]
+    RecordsFiles {
+        /// What was given.
+        given: usize,
+    },
     /// Not an absolute path.
     #[error("{key}: {} is not an absolute path; write it from / on", path.display())]
     RelativePath {
@@ -249,6 +277,14 @@ pub enum ConfigError {
         /// What was given.
         path: PathBuf,
     },
+}
+
+impl ConfigError {
+    /// The key of a rule that is broken, with its table: what its text begins with.
+    fn key(&self) -> String {
+        let text = self.to_string();
+        text.split(':').next().unwrap_or_default().to_owned()
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub use self::{
     messages::{BanRule, ExplainRequest, Refusal, Request, Response, Transport, parse_message},
     reports::{
         ApplyReport, BanInfo, ChangedGateway, Counted, EventRecord, Explanation, FlowInfo, GatewayCounts, GatewayInfo, GatewayReport,
-        InterfaceStatus, ReasonCount, StatsReport, StatusReport,
+        InterfaceStatus, LogStatus, ReasonCount, ReloadReport, StatsReport, StatusReport,
     },
     server::{Caller, Handler, Reply, bind, serve},
 };

@@ -2,6 +2,7 @@
 //! and answers the command line.
 
 pub mod agent;
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod compile;
@@ -11,7 +12,10 @@ pub mod datapath;
 #[cfg(test)]
 pub mod fuzzing;
 pub mod gateway;
+pub mod logfile;
 pub mod metrics;
+pub mod records;
 pub mod sip;
 pub mod store;
+pub mod tally;
 pub mod worker;

@@ -101,6 +101,8 @@ impl<'a> Agent<'a> {
         command
             .arg("--state-dir")
             .arg(&self.state)
+            .arg("--log-dir")
+            .arg(self.state.join("log"))
             .arg("--bpffs")
             .arg(&self.bpffs)
             .arg("--socket")

@@ -3,6 +3,8 @@
 
 #[path = "lab/apply.rs"]
 mod apply;
+#[path = "lab/audit.rs"]
+mod audit;
 #[path = "lab/bans.rs"]
 mod bans;
 #[path = "lab/bare.rs"]
@@ -23,6 +25,10 @@ mod metrics;
 mod modes;
 #[path = "lab/phone.rs"]
 mod phone;
+#[path = "lab/records.rs"]
+mod records;
+#[path = "lab/reload.rs"]
+mod reload;
 #[path = "lab/support.rs"]
 mod support;
 #[path = "lab/tcp.rs"]

@@ -1,5 +1,7 @@
 //! Answers to the command line.
 
+use std::{path::Path, sync::Arc};
+
 use sipauth_common::{
     abi,
     address::Address,
@@ -11,23 +13,39 @@ use sipauth_common::{
 };
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
-use super::{flows, removed, state::Agent};
+use super::{flows, reload, removed, state::Agent};
 use crate::{
+    audit::{Attempt, Author},
     config,
     control::{
-        Caller, Counted, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, GatewayReport, Handler, InterfaceStatus, ReasonCount,
-        Reply, Request, Response, StatsReport, StatusReport, Transport, parse_message,
+        Caller, Counted, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, GatewayReport, Handler, InterfaceStatus, LogStatus,
+        ReasonCount, Reply, Request, Response, StatsReport, StatusReport, Transport, parse_message,
     },
     datapath::DatapathError,
+    records::Target,
+    tally::Tally,
 };
 
 impl Handler for Agent {
     async fn handle(&self, request: Request, caller: Caller) -> Reply {
         tracing::debug!(uid = caller.uid, pid = caller.pid, "request");
+        let attempt = Attempt::of(&request);
+        let reply = self.answer(request).await;
+        self.audited(attempt, reply, move || Author::of(caller)).await
+    }
+}
+
+impl Agent {
+    async fn answer(&self, request: Request) -> Reply {
         match request {
             Request::GatewayAdd { gateway } => self.add(gateway).await.into(),
             Request::GatewaySet { name, fields } => self.set(&name, *fields).await.into(),
             Request::Apply { gateways, prune, dry_run } => self.apply(gateways, prune, dry_run).await.into(),
+            Request::Reload => {
+                let response = self.reload().await;
+                reload::log(&response);
+                response.into()
+            }
             Request::Export => self.export().into(),
             Request::GatewayRemove { name } => self.remove(&name).await.into(),
             Request::GatewayList => self.list().into(),
@@ -45,9 +63,25 @@ impl Handler for Agent {
             Request::Events { follow } => self.follow(follow),
         }
     }
-}
 
-impl Agent {
+    /// Has a change written to the audit before it is answered.
+    pub(super) async fn audited(&self, attempt: Option<Attempt>, reply: Reply, author: impl FnOnce() -> Author + Send + 'static) -> Reply {
+        match (attempt, reply) {
+            (Some(attempt), Reply::One(response)) => {
+                let audit = Arc::clone(&self.audit);
+                let write = move || {
+                    audit.record(&author(), attempt, &response);
+                    response
+                };
+                match tokio::task::spawn_blocking(write).await {
+                    Ok(response) => Reply::One(response),
+                    Err(error) => Response::failed(&format!("the change is made, but the audit failed: {error}")).into(),
+                }
+            }
+            (_, reply) => reply,
+        }
+    }
+
     fn list(&self) -> Response {
         let accounts = self.accounts();
         Response::Gateways {
@@ -173,6 +207,10 @@ impl Agent {
             fail_open: settings.fail_open,
             gateways: accounts.snapshot.len(),
             realm: settings.realm.clone(),
+            logs: vec![
+                log(&self.records.tally, settings.records, &settings.log_dir),
+                log(&self.audit.tally, Target::File, &settings.log_dir),
+            ],
         }
     }
 
@@ -180,10 +218,7 @@ impl Agent {
     fn detach(&self) -> Response {
         let removed = removed(self.pins());
         match self.detach_all() {
-            Ok(()) => {
-                tracing::info!("detached on request");
-                Response::Detached { removed }
-            }
+            Ok(()) => Response::Detached { removed },
             Err(error) => Response::failed(&error),
         }
     }
@@ -218,5 +253,16 @@ impl Agent {
             }
         });
         Reply::Stream(receiver)
+    }
+}
+
+fn log(tally: &Tally, target: Target, directory: &Path) -> LogStatus {
+    LogStatus {
+        log: tally.name().to_owned(),
+        target: target.label().to_owned(),
+        directory: (target == Target::File).then(|| directory.to_owned()),
+        written: tally.written(),
+        lost: tally.lost(),
+        failing: tally.failing(),
     }
 }

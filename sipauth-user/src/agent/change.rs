@@ -51,7 +51,6 @@ impl Agent {
         if let Err(refusal) = self.carry_out(change, &old, edit).await {
             return refusal;
         }
-        tracing::info!(gateway = info.name, mode = info.mode.label(), "gateway added");
         Response::Added { gateway: info, warnings }
     }
 
@@ -88,7 +87,6 @@ impl Agent {
         if let Err(refusal) = self.carry_out(change, &old, edit).await {
             return refusal;
         }
-        tracing::info!(gateway = info.name, mode = info.mode.label(), "gateway changed");
         Response::Changed { gateway: info, warnings }
     }
 
@@ -115,7 +113,6 @@ impl Agent {
         if let Err(refusal) = self.carry_out(change, &old, edit).await {
             return refusal;
         }
-        tracing::info!(gateway = info.name, "gateway removed");
         Response::Removed { gateway: info }
     }
 
@@ -127,7 +124,7 @@ impl Agent {
         }
         let only_removes = edit.put.is_empty();
         let (snapshot, steps) = old.snapshot.edited(edit);
-        let new = Arc::new(old.edited(snapshot, &touched, self.settings()));
+        let new = Arc::new(old.edited(snapshot, &touched, &self.settings()));
         // What the maps send calls to is there before they do, and until they no longer do.
         if !only_removes {
             self.set_accounts(Arc::clone(&new));
@@ -180,13 +177,14 @@ impl Agent {
     }
 
     /// What the challenge that a gateway from anywhere gets, which is the agent's own, lacks for it.
-    fn unreachable(&self, gateway: &Gateway) -> Option<Warning> {
-        let general = &self.settings().digest;
+    pub(super) fn unreachable(&self, gateway: &Gateway) -> Option<Warning> {
+        let settings = self.settings();
+        let general = &settings.digest;
         let rules = gateway.digest.rules(general).ok().filter(|_| gateway.is_anywhere())?;
         let offered = [false, true]
             .into_iter()
             .any(|integrity| general.qop.accepts(integrity) && rules.qop.accepts(integrity));
-        let what = if gateway.realm.as_ref().is_some_and(|realm| *realm != self.settings().realm) {
+        let what = if gateway.realm.as_ref().is_some_and(|realm| *realm != settings.realm) {
             "realm"
         } else if !rules.algorithms.iter().any(|one| general.algorithms.contains(one)) {
             "algorithms"
@@ -199,6 +197,17 @@ impl Agent {
             gateway: gateway.name.clone(),
             what,
         })
+    }
+}
+
+/// Leaves the first lines, and how many more there are.
+pub(super) fn shorten(lines: &mut Vec<String>, what: &str) {
+    /// Errors and warnings that are named one by one.
+    const NAMED: usize = 20;
+    let more = lines.len().saturating_sub(NAMED);
+    if more > 0 {
+        lines.truncate(NAMED);
+        lines.push(format!("and {more} more {what}"));
     }
 }
 

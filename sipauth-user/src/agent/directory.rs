@@ -5,9 +5,9 @@ use std::{net::IpAddr, sync::Arc};
 use rpds::HashTrieMapSync;
 use sipauth_common::{address::Address, config::DefaultPolicy, decide::Lookup as _, policy::modes};
 
-use super::{bans, events::Refused, state::Agent, unix_now};
+use super::{bans, events::Refused, refusals, state::Agent, unix_now};
 use crate::{
-    auth::{Account, Action, Arrival, Authenticator, DigestRules, Directory, Ha1, NonceKeys, Source},
+    auth::{self, Account, Action, Arrival, Authenticator, DigestRules, Directory, Ha1, NonceKeys, Source},
     compile::Snapshot,
     config::Settings,
     control::Transport,
@@ -132,6 +132,16 @@ impl Directory for View<'_> {
     }
 }
 
+/// The settings of an authenticator.
+pub(super) fn authentication(settings: &Settings) -> Arc<auth::Settings> {
+    Arc::new(auth::Settings {
+        rules: Arc::clone(&settings.digest),
+        failure_limit: settings.ban_limit,
+        lockout: settings.ban_time,
+        ..auth::Settings::default()
+    })
+}
+
 /// What a worker does with a datagram.
 pub(super) struct Punted {
     authenticator: Authenticator,
@@ -139,18 +149,27 @@ pub(super) struct Punted {
     /// Pardons that it has heard of.
     pardoned: u64,
     /// Those that the authenticator has.
+    settings: Arc<Settings>,
+    /// Those that the authenticator has.
     keys: Arc<NonceKeys>,
     /// What its worker serves.
     transport: Transport,
 }
 
 impl Punted {
-    /// `keys` are those that the authenticator has.
-    pub(super) const fn new(authenticator: Authenticator, keys: Arc<NonceKeys>, transport: Transport, agent: Arc<Agent>) -> Self {
+    /// `settings` and `keys` are those that the authenticator has.
+    pub(super) const fn new(
+        authenticator: Authenticator,
+        settings: Arc<Settings>,
+        keys: Arc<NonceKeys>,
+        transport: Transport,
+        agent: Arc<Agent>,
+    ) -> Self {
         Self {
             authenticator,
             agent,
             pardoned: 0,
+            settings,
             keys,
             transport,
         }
@@ -161,6 +180,10 @@ impl Handler for Punted {
     fn handle(&mut self, datagram: &[u8], arrival: &Arrival) -> Action {
         let accounts = self.agent.accounts();
         let settings = self.agent.settings();
+        if !Arc::ptr_eq(&settings, &self.settings) {
+            self.authenticator.reconfigure(authentication(&settings));
+            self.settings = Arc::clone(&settings);
+        }
         let view = View {
             accounts: &accounts,
             maps: self.agent.maps(),
@@ -177,9 +200,17 @@ impl Handler for Punted {
             self.keys = Arc::clone(&keys);
         }
         let action = self.authenticator.handle(datagram, arrival, &view, unix_now());
-        if let Some(diagnosis) = self.authenticator.take_diagnosis() {
+        let diagnosis = self.authenticator.take_diagnosis();
+        refusals::decided(
+            &self.agent,
+            &settings,
+            &action,
+            (datagram, arrival, self.transport),
+            diagnosis.as_ref(),
+        );
+        if let Some(diagnosis) = &diagnosis {
             let refused = Refused {
-                diagnosis: &diagnosis,
+                diagnosis,
                 arrival,
                 transport: self.transport,
                 datagram,

@@ -15,7 +15,7 @@ use sipauth_common::{
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use super::{flows, state::Agent};
+use super::{flows, refusals, state::Agent};
 use crate::{
     auth::{Arrival, Diagnosis},
     control::{EventRecord, Transport},
@@ -106,6 +106,7 @@ impl EventLog {
             for event in batch.drain(..) {
                 match event {
                     Told::Refusal(event) => {
+                        refusals::sampled(agent, &event);
                         if let Some(record) = record(&event, agent) {
                             tracing::debug!(source = %record.source, reason = record.reason, "refused");
                             self.push(record);
@@ -162,10 +163,15 @@ fn first_line(head: &[u8]) -> String {
     line.iter().map(printable).collect()
 }
 
+/// When it happened.
+pub(super) fn time(event: &Event) -> SystemTime {
+    let ago = Duration::from_nanos(monotonic_ns().saturating_sub(event.time_ns));
+    SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH)
+}
+
 fn record(event: &Event, agent: &Agent) -> Option<EventRecord> {
     let reason = Reason::from_slot(u32::from(event.reason))?;
-    let ago = Duration::from_nanos(monotonic_ns().saturating_sub(event.time_ns));
-    let time = SystemTime::now().checked_sub(ago)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let time = time(event).duration_since(UNIX_EPOCH).unwrap_or_default();
     let head = event.head.get(..usize::from(event.head_len)).unwrap_or_default();
     Some(EventRecord {
         time: time.as_secs_f64(),

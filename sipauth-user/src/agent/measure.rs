@@ -33,6 +33,10 @@ impl Source for Agent {
             lanes: self.maps().lane_stats()?,
             events: self.maps().event_stats()?,
             work: self.counts().map(Counts::work).unwrap_or_default(),
+            logs: [&*self.records.tally, &self.audit.tally]
+                .into_iter()
+                .flat_map(|tally| [(tally.name(), "written", tally.written()), (tally.name(), "lost", tally.lost())])
+                .collect(),
             census: self.census(),
             heartbeat_age: self.heartbeat_age(),
             monitor: settings.monitor,

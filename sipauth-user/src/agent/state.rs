@@ -13,18 +13,21 @@ use tracing::{info, warn};
 
 use super::{directory::Accounts, events::EventLog, fill, flows::Terms, pardons::Pardons};
 use crate::{
+    audit::Audit,
     auth::NonceKeys,
     compile::Snapshot,
-    config::Settings,
+    config::{Origin, Settings},
     datapath::{self, DatapathError, Maps, Pins, Programs, monotonic_ns},
     metrics::Census,
+    records::Records,
     store::Store,
     worker::Counts,
 };
 
 /// Shared by the control side, the workers and the metrics. Gateways change one change at a time: who changes them holds the store.
 pub(super) struct Agent {
-    settings: Settings,
+    settings: ArcSwap<Settings>,
+    origin: Origin,
     pins: Pins,
     store: tokio::sync::Mutex<Store>,
     maps: Arc<Maps>,
@@ -38,6 +41,8 @@ pub(super) struct Agent {
     /// Held while programs are put on interfaces or taken off.
     attaching: std::sync::Mutex<()>,
     began: Instant,
+    pub(super) audit: Arc<Audit>,
+    pub(super) records: Records,
     pub(super) events: EventLog,
     pub(super) terms: Terms,
     pub(super) shutdown: CancellationToken,
@@ -46,6 +51,8 @@ pub(super) struct Agent {
 impl Agent {
     pub(super) fn new(
         settings: Settings,
+        origin: Origin,
+        records: Records,
         pins: Pins,
         store: Store,
         snapshot: Snapshot,
@@ -54,9 +61,11 @@ impl Agent {
         shutdown: CancellationToken,
     ) -> Result<Self, DatapathError> {
         let config = fill::config(&settings, snapshot.anywhere(), keys.mark());
+        let audit = Arc::new(Audit::new(settings.log_dir.clone()));
         let accounts = Accounts::new(snapshot, &settings);
         Ok(Self {
-            settings,
+            settings: ArcSwap::from_pointee(settings),
+            origin,
             pins,
             store: tokio::sync::Mutex::new(store),
             maps,
@@ -69,14 +78,51 @@ impl Agent {
             ready: AtomicBool::new(false),
             attaching: std::sync::Mutex::new(()),
             began: Instant::now(),
+            audit,
+            records,
             events: EventLog::new(),
             terms: Terms::default(),
             shutdown,
         })
     }
 
-    pub(super) const fn settings(&self) -> &Settings {
-        &self.settings
+    /// What is in force now.
+    pub(super) fn settings(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
+    }
+
+    /// Where settings are read again.
+    pub(super) const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Other settings, for workers and kernel program from the next packet on; where it fails all is as before. The caller holds the store.
+    pub(super) fn take_over(&self, settings: Settings) -> Result<(), DatapathError> {
+        let (old, before) = (self.settings.load_full(), self.accounts_owned());
+        let snapshot = before.snapshot.clone();
+        let anywhere = snapshot.anywhere();
+        // What gateways have of their own lies over the general rules.
+        let accounts = if settings.digest == old.digest {
+            before.edited(snapshot, &[], &settings)
+        } else {
+            Accounts::new(snapshot, &settings)
+        };
+        let config = fill::config(&settings, anywhere, self.keys().mark());
+        // The workers know what the kernel program hands over before it does.
+        self.set_accounts(Arc::new(accounts));
+        self.settings.store(Arc::new(settings));
+        let written = self.write_config(|present| {
+            let before = *present;
+            *present = config;
+            present.generation = before.generation.wrapping_add(1);
+            present.heartbeat_ns = before.heartbeat_ns;
+            present.own_mark = before.own_mark;
+        });
+        if written.is_err() {
+            self.settings.store(old);
+            self.set_accounts(before);
+        }
+        written
     }
 
     pub(super) fn maps(&self) -> &Maps {
@@ -155,7 +201,7 @@ impl Agent {
         if self.shutdown.is_cancelled() {
             return;
         }
-        for interface in &self.settings.interfaces {
+        for interface in &self.settings().interfaces {
             if !matches!(datapath::has_program(interface), Ok(false)) {
                 continue;
             }
@@ -169,10 +215,10 @@ impl Agent {
     fn attach_to(&self, programs: &mut Programs, interface: &str) -> Result<(), DatapathError> {
         // The way out first: the agent's answers must find it.
         let egress = datapath::attach_egress(programs.egress()?, interface, &self.pins)?;
-        let ingress = datapath::attach_ingress(programs.ingress()?, interface, self.settings.xdp_mode, &self.pins)?;
+        let ingress = datapath::attach_ingress(programs.ingress()?, interface, self.settings().xdp_mode, &self.pins)?;
         info!(
             interface,
-            mode = self.settings.xdp_mode.label(),
+            mode = self.settings().xdp_mode.label(),
             egress = egress.label(),
             ?ingress,
             "attached"
@@ -190,11 +236,11 @@ impl Agent {
 
     /// Puts the programs on every interface, and off those that an earlier agent protected and this one does not.
     pub(super) fn attach(&self, programs: &mut Programs) -> Result<(), DatapathError> {
-        for interface in &self.settings.interfaces {
+        for interface in &self.settings().interfaces {
             self.attach_to(programs, interface)?;
         }
         for interface in datapath::interfaces(&self.pins) {
-            if !self.settings.interfaces.contains(&interface) {
+            if !self.settings().interfaces.contains(&interface) {
                 warn!(interface, "detached: not among the interfaces any more");
                 datapath::detach(&self.pins, Some(&interface))?;
             }

@@ -71,6 +71,11 @@ impl Authenticator {
         self.mint = Mint::new(keys);
     }
 
+    /// Other settings from now on, but for the capacities: what is remembered stays.
+    pub fn reconfigure(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
+    }
+
     /// The ban that the last datagram made due. To be asked for after each [`Authenticator::handle`].
     pub const fn take_ban(&mut self) -> Option<BanRequest> {
         self.ban.take()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::{No, output};
-use crate::config::{self, ConfigError};
+use crate::config::{self, ConfigError, Origin, RawSettings};
 
 /// Which file to check.
 #[derive(Debug, Args)]
@@ -24,13 +24,14 @@ pub enum ConfigCommand {
 
 pub(super) fn execute(args: CheckArgs) -> anyhow::Result<()> {
     let path = args.config.unwrap_or_else(|| PathBuf::from(config::DEFAULT_FILE));
-    let settings = config::load(&path)
-        .and_then(config::RawSettings::validate)
+    let settings = Origin::new(Some(path.clone()), RawSettings::default())
+        .read()
         .map_err(|error| match error {
             // Nothing was checked.
             ConfigError::Read { .. } => anyhow::Error::from(error),
             wrong => No(wrong.to_string()).into(),
-        })?;
+        })?
+        .settings;
     let missing = |name: &&String| !Path::new("/sys/class/net").join(name).exists();
     let missing: Vec<&String> = settings.interfaces.iter().filter(missing).collect();
     if !missing.is_empty() {

@@ -1,14 +1,14 @@
 //! `sipauth run`.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::config::{self, ConfigError, PolicyChoice, RawDigest, RawSettings, Settings, XdpMode};
+use crate::{
+    config::{Origin, PolicyChoice, RawDigest, RawSettings, XdpMode},
+    records::Target,
+};
 
 /// Flags of the agent. Each has a key of the same name in the configuration file, and wins over it.
 #[derive(Clone, Debug, Default, Args)]
@@ -22,6 +22,9 @@ pub struct RunArgs {
     /// Directory of the gateway database [default: /var/lib/sipauth]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Directory of the audit and of records in files [default: /var/log/sipauth]
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
     /// Directory for pinned maps and links [default: /sys/fs/bpf/sipauth]
     #[arg(long, value_name = "DIR")]
     pub bpffs: Option<PathBuf>,
@@ -58,6 +61,12 @@ pub struct RunArgs {
     /// Serve Prometheus metrics there
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Where refused calls are recorded [default: file]
+    #[arg(long, value_enum)]
+    pub records: Option<Target>,
+    /// How many files of records are kept; each has a day or 32 MiB at most [default: 30]
+    #[arg(long, value_name = "N")]
+    pub records_files: Option<usize>,
     /// How long a peer that the softswitch called is remembered [default: 12h]
     #[arg(long, value_name = "TIME")]
     pub peer_ttl: Option<String>,
@@ -76,19 +85,15 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// Flags over file over defaults, validated.
-    ///
-    /// # Errors
-    /// The file, or the first rule that is broken.
-    pub fn settings(self, socket: Option<PathBuf>) -> Result<Settings, ConfigError> {
-        let file = match &self.config {
-            Some(path) => config::load(path)?,
-            None if Path::new(config::DEFAULT_FILE).exists() => config::load(Path::new(config::DEFAULT_FILE))?,
-            None => RawSettings::default(),
-        };
+    /// Where the settings come from: these flags over a file.
+    #[must_use]
+    pub fn origin(self, socket: Option<PathBuf>) -> Origin {
         let flags = RawSettings {
             interface: Some(self.interface).filter(|all| !all.is_empty()),
             state_dir: self.state_dir,
+            log_dir: self.log_dir,
+            records: self.records,
+            records_files: self.records_files,
             bpffs: self.bpffs,
             socket,
             socket_group: self.socket_group,
@@ -110,17 +115,18 @@ impl RunArgs {
             source_rate: None,
             lane_rates: None,
         };
-        flags.over(file).validate()
+        Origin::new(self.config, flags)
     }
 }
 
 pub(super) fn run(args: RunArgs, socket: Option<PathBuf>) -> anyhow::Result<()> {
-    let settings = args.settings(socket)?;
+    let origin = args.origin(socket);
+    let settings = origin.read()?.settings;
     // Control, metrics and housekeeping; workers bring runtimes of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(crate::agent::run(settings))
+    runtime.block_on(crate::agent::run(settings, origin))
 }

@@ -1,6 +1,6 @@
 //! `sipauth status`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{OutputArgs, ask, output, unexpected};
 use crate::control::{Request, Response};
@@ -39,6 +39,20 @@ pub(super) fn execute(output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
     ))?;
     output::line(&format!("gateways        {}", status.gateways))?;
     output::line(&format!("realm           {}", status.realm))?;
+    for log in &status.logs {
+        let path = |directory: &PathBuf| format!(" {}", directory.join(&log.log).with_extension("jsonl").display());
+        let place = log.directory.as_ref().map(path).unwrap_or_default();
+        let lost = if log.lost > 0 {
+            format!(", {} lost", log.lost)
+        } else {
+            String::new()
+        };
+        let why = log.failing.as_ref().map(|why| format!("; the last at {why}")).unwrap_or_default();
+        output::line(&format!(
+            "{:<15} {}{place}, {} written{lost}{why}",
+            log.log, log.target, log.written
+        ))?;
+    }
     output::line(&format!("map layout      {}", status.layout))
 }
 

@@ -13,7 +13,7 @@ fn the_definition_is_consistent() {
 fn every_documented_invocation_is_understood() {
     for line in [
         "sipauth run --interface eth0",
-        "sipauth run --interface eth0 --interface eth1 --config /etc/s.toml --state-dir /s --bpffs /b --socket /c --port 5060 --port 5080 \
+        "sipauth run --interface eth0 --interface eth1 --config /etc/s.toml --state-dir /s --log-dir /l --records syslog --records-files 3 --bpffs /b --socket /c --port 5060 --port 5080 \
          --xdp-mode native --default-policy deny --monitor --realm r --metrics 127.0.0.1:9100",
         "sipauth run --config f --xdp-mode generic --default-policy challenge --fail-open --reply-unauthorized --tcp-reset --punt-port 40000 --socket-group g",
         "sipauth run --interface eth0 --default-policy allow --peer-ttl 1h --flow-idle 1h --nonce-lifetime 60s --ban-limit 0 --ban-time 10m",
@@ -37,6 +37,7 @@ fn every_documented_invocation_is_understood() {
         "sipauth apply --file -",
         "sipauth import g.csv --mode ip --skip-bad --prune --dry-run --json",
         "sipauth check --config f",
+        "sipauth reload --json",
         "sipauth config default",
         "sipauth export --without-credentials",
         "sipauth gateway set a --address 203.0.113.5 --address 10.0.0.0/8 --port 5060 --priority -1 --json",
@@ -49,6 +50,7 @@ fn every_documented_invocation_is_understood() {
         "sipauth --socket /x status --json",
         "sipauth detach --bpffs /b --json",
         "sipauth events --follow --json",
+        "sipauth records --last 5 --gateway a --log-dir /l --json",
     ] {
         assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("an error"));
     }
@@ -102,7 +104,7 @@ fn flags_win_over_the_file() {
     let Command::Run(args) = parse(&line).expect("arguments").command else {
         panic!("not run")
     };
-    let settings = args.settings(Some("/x.sock".into())).expect("settings");
+    let settings = args.origin(Some("/x.sock".into())).read().expect("settings").settings;
     assert_eq!(
         (settings.interfaces, settings.ports, settings.monitor),
         (vec!["eth9".to_owned()], vec![5080], true)

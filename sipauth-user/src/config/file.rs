@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use sipauth_common::config::{LANES, Lane};
 
 use super::{
-    ConfigError, DEFAULT_BPFFS, DEFAULT_PUNT_PORT, DEFAULT_SOCKET, DEFAULT_STATE_DIR, MAX_PORTS, PolicyChoice, RawDigest, Settings,
-    XdpMode, parse_duration,
+    ConfigError, DEFAULT_BPFFS, DEFAULT_LOG_DIR, DEFAULT_PUNT_PORT, DEFAULT_SOCKET, DEFAULT_STATE_DIR, MAX_PORTS, PolicyChoice, RawDigest,
+    Settings, XdpMode, parse_duration,
 };
-use crate::auth::DigestRules;
+use crate::{auth::DigestRules, records::Target};
 
 /// Rates by lane: packets per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct RawRates {
 pub struct RawSettings {
     pub interface: Option<Vec<String>>,
     pub state_dir: Option<PathBuf>,
+    pub log_dir: Option<PathBuf>,
+    pub records: Option<Target>,
+    pub records_files: Option<usize>,
     pub bpffs: Option<PathBuf>,
     pub socket: Option<PathBuf>,
     pub socket_group: Option<String>,
@@ -69,11 +72,18 @@ const LANE_RATES: [u32; LANES] = [50_000, 20_000, 10_000, 500];
 /// # Errors
 /// It cannot be read, is not TOML, or has a key that there is not.
 pub fn load(path: &Path) -> Result<RawSettings, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    parse(path, &read(path)?)
+}
+
+pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
-    })?;
-    toml::from_str(&text).map_err(|error| {
+    })
+}
+
+pub(super) fn parse(path: &Path, text: &str) -> Result<RawSettings, ConfigError> {
+    toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         ConfigError::Syntax {
@@ -84,6 +94,22 @@ pub fn load(path: &Path) -> Result<RawSettings, ConfigError> {
     })
 }
 
+/// The line of a key, such as `realm` or `digest.qop`.
+pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let mut table = document.get_ref();
+    let mut start = None;
+    for part in key.split('.') {
+        let (name, value) = table.iter().find(|(name, _)| name.get_ref() == part)?;
+        start = Some(name.span().start);
+        match value.get_ref() {
+            toml::de::DeValue::Table(inner) => table = inner,
+            _ => break,
+        }
+    }
+    Some(text.get(..start?)?.matches('\n').count() + 1)
+}
+
 impl RawSettings {
     /// These settings, with those of `below` where there is none here: flags over the file.
     #[must_use]
@@ -91,6 +117,9 @@ impl RawSettings {
         Self {
             interface: self.interface.or(below.interface),
             state_dir: self.state_dir.or(below.state_dir),
+            log_dir: self.log_dir.or(below.log_dir),
+            records: self.records.or(below.records),
+            records_files: self.records_files.or(below.records_files),
             bpffs: self.bpffs.or(below.bpffs),
             socket: self.socket.or(below.socket),
             socket_group: self.socket_group.or(below.socket_group),
@@ -138,6 +167,12 @@ impl RawSettings {
         Ok(Settings {
             interfaces,
             state_dir: absolute("state-dir", self.state_dir, DEFAULT_STATE_DIR)?,
+            log_dir: absolute("log-dir", self.log_dir, DEFAULT_LOG_DIR)?,
+            records: self.records.unwrap_or(Target::File),
+            records_files: match self.records_files.unwrap_or(30) {
+                given @ 1..=10_000 => given,
+                given => return Err(ConfigError::RecordsFiles { given }),
+            },
             bpffs: absolute("bpffs", self.bpffs, DEFAULT_BPFFS)?,
             socket,
             socket_group: self.socket_group,

@@ -97,7 +97,7 @@ fn a_file_has_the_keys_of_the_flags_and_no_others() {
     let path = directory.path().join("sipauth.toml");
     let write = |text: &str| std::fs::write(&path, text).expect("written");
     write(
-        "interface = [\"eth0\", \"eth1\"]\nport = [5060, 5080]\nstate-dir = \"/s\"\nbpffs = \"/b\"\nsocket = \"/c\"\nsocket-group = \"g\"\n\
+        "interface = [\"eth0\", \"eth1\"]\nport = [5060, 5080]\nstate-dir = \"/s\"\nlog-dir = \"/l\"\nrecords = \"journald\"\nrecords-files = 3\nbpffs = \"/b\"\nsocket = \"/c\"\nsocket-group = \"g\"\n\
          xdp-mode = \"generic\"\ndefault-policy = \"challenge\"\nmonitor = true\nfail-open = true\nreply-unauthorized = true\ntcp-reset = true\nrealm = \"r\"\n\
          metrics = \"127.0.0.1:9100\"\npunt-port = 40000\npeer-ttl = \"1h\"\nflow-idle = \"2h\"\nban-limit = 3\nban-time = \"5m\"\n\
          [digest]\nalgorithms = [\"SHA-256\", \"md5\"]\nqop = \"auth-int\"\nchallenge = 407\nnonce-lifetime = \"60s\"\none-time-nonces = true\n\

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use sipauth_common::sip::{Class, Method};
 
-use super::{ApplyReport, BanInfo, EventRecord, Explanation, FlowInfo, GatewayInfo, GatewayReport, StatsReport, StatusReport};
+use super::{
+    ApplyReport, BanInfo, EventRecord, Explanation, FlowInfo, GatewayInfo, GatewayReport, ReloadReport, StatsReport, StatusReport,
+};
 use crate::{
     gateway::{GatewayError, RawGateway, SetGateway},
     store::StoreError,
@@ -36,6 +38,8 @@ pub enum Request {
         /// Say what would be done.
         dry_run: bool,
     },
+    /// Reads the settings again, and applies what can be applied while the agent runs.
+    Reload,
     /// The gateways in the form that `Apply` takes, with their credentials.
     Export,
     /// Removes a gateway; enforced when the answer comes.
@@ -165,6 +169,8 @@ pub enum Response {
     },
     /// The list is enforced, or (dry run) would be.
     Applied(ApplyReport),
+    /// The settings are in force.
+    Reloaded(ReloadReport),
     /// The gateways, by name.
     Exported {
         /// Each, with its credentials.

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
 };
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,19 @@ pub struct ApplyReport {
     pub removed: Vec<GatewayInfo>,
     /// In both, and the same.
     pub unchanged: usize,
+    /// What may surprise.
+    pub warnings: Vec<String>,
+}
+
+/// What became of settings that were read again; each by its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// Changed, and in force.
+    pub applied: Vec<String>,
+    /// Changed, and in force only after a restart.
+    pub restart: Vec<String>,
+    /// In the file, and set to something else by a flag of `run`.
+    pub overruled: Vec<String>,
     /// What may surprise.
     pub warnings: Vec<String>,
 }
@@ -222,6 +236,26 @@ pub struct StatusReport {
     pub gateways: usize,
     /// Realm of challenges.
     pub realm: String,
+    /// What became of the lines of each log.
+    #[serde(default)]
+    pub logs: Vec<LogStatus>,
+}
+
+/// A log, and what became of its lines since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// `records` or `audit`.
+    pub log: String,
+    /// `file`, `journald`, `syslog` or `off`.
+    pub target: String,
+    /// Directory of the files, where it is files.
+    pub directory: Option<PathBuf>,
+    /// Lines written.
+    pub written: u64,
+    /// Lines that could not be written, and refusals that came faster than they could be taken note of.
+    pub lost: u64,
+    /// Where and why the last line was lost; `None` where it was written.
+    pub failing: Option<String>,
 }
 
 /// A sampled refusal.

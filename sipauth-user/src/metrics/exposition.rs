@@ -154,6 +154,11 @@ impl Snapshot {
                     None,
                 )?;
         }
+        let help = "Lines of the records of refused calls and of the audit, by what became of them";
+        let mut family = all.counter("sipauth_log_lines", help)?;
+        for &(log, result, count) in &self.logs {
+            family.counter(&[("log", log), ("result", result)], &count)?;
+        }
         let mut family = all.gauge(
             "sipauth_receive_queue_bytes",
             "What waits at the agent's UDP sockets, with the kernel's overhead",

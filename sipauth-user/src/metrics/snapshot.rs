@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub events: EventStats,
     /// What the workers did.
     pub work: Work,
+    /// Lines of a log: its name, what became of them (`written`, `lost`), and how many.
+    pub logs: Vec<(&'static str, &'static str, u64)>,
     /// What was found in the maps at the last count.
     pub census: Census,
     /// Seconds since the agent last told the kernel program that it is alive.

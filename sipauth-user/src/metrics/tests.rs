@@ -77,6 +77,7 @@ impl Source for Fixed {
                 connections: 1,
                 connections_limit: 4_096,
             },
+            logs: vec![("records", "written", 8), ("records", "lost", 0)],
             census: Census {
                 occupancy: vec![Occupancy {
                     map: abi::MAP_FLOWS,

@@ -113,7 +113,6 @@ impl Agent {
                 return Response::failed(&format!("stored, but not all in force ({error}); restart the agent"));
             }
         }
-        tracing::info!(count = bans.len(), "banned by the operator");
         Response::Banned { count: bans.len() }
     }
 

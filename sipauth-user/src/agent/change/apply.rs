@@ -2,15 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Agent, derive};
+use super::{Agent, derive, shorten};
 use crate::{
     compile::{Edit, Snapshot},
     control::{ApplyReport, ChangedGateway, GatewayInfo, Response},
     gateway::{Gateway, GatewayError, RawGateway},
 };
-
-/// Errors and warnings that are named one by one.
-const NAMED: usize = 20;
 
 /// The difference, by what happens to a gateway.
 #[derive(Default)]
@@ -75,12 +72,6 @@ impl Agent {
         if let Err(refusal) = self.carry_out(change, &old, edit).await {
             return refusal;
         }
-        tracing::info!(
-            added = report.added.len(),
-            changed = report.changed.len(),
-            removed = report.removed.len(),
-            "gateways applied"
-        );
         Response::Applied(report)
     }
 }
@@ -135,14 +126,6 @@ fn plan(raws: Vec<RawGateway>, prune: bool, present: &Snapshot, realm: &str) -> 
 fn taken(gateway: &str, username: &str, other: &str) -> String {
     let (gateway, username, other) = (gateway.to_owned(), username.to_owned(), other.to_owned());
     GatewayError::UsernameTaken { gateway, username, other }.to_string()
-}
-
-fn shorten(lines: &mut Vec<String>, what: &str) {
-    let more = lines.len().saturating_sub(NAMED);
-    if more > 0 {
-        lines.truncate(NAMED);
-        lines.push(format!("and {more} more {what}"));
-    }
 }
 
 fn report(plan: &Plan, present: &Snapshot, dry_run: bool) -> ApplyReport {
