@@ -9,17 +9,22 @@ mod census;
 mod change;
 mod directory;
 mod events;
+mod explain;
 mod fill;
 mod flows;
+mod history;
 mod measure;
 mod pardons;
 mod refusals;
 mod reload;
 mod state;
+mod status;
+mod trace;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -50,6 +55,7 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     // Before anything else: without a handler it would end the agent.
     let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    raise_descriptors();
     let listener = control::bind(&settings.socket, settings.socket_group.as_deref())?;
     for interface in &settings.interfaces {
         datapath::preflight(interface, &settings.bpffs)?;
@@ -102,6 +108,8 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
     tasks.spawn(reload::at_hangup(Arc::clone(&agent), hangup, shutdown.clone()));
     tasks.spawn(rotate(Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(watch(Arc::clone(&agent), programs, shutdown.clone()));
+    let (looker, stop) = (Arc::clone(&agent), shutdown.clone());
+    tasks.spawn(async move { looker.look(stop).await });
     let (log, names, stop) = (agent.events.clone(), Arc::clone(&agent), shutdown.clone());
     tasks.spawn(async move { log.collect(&mut sampled, &names, stop).await });
     if let Some(server) = metrics {
@@ -135,6 +143,14 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
     agent.close().await;
     info!("stopped; what is attached goes on enforcing");
     ended.map_err(Into::into)
+}
+
+/// Each TCP connection takes two file descriptors, and the limit that programs start with is 1,024 on most systems.
+fn raise_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files stays as it is, and with it that of TCP connections");
+    }
 }
 
 /// Removes everything that is pinned under `bpffs`, without an agent; answers what was removed.

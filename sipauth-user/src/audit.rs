@@ -83,7 +83,8 @@ impl Attempt {
             | Request::Status
             | Request::BanList
             | Request::FlowList
-            | Request::Events { .. } => return None,
+            | Request::Events { .. }
+            | Request::Trace(_) => return None,
         };
         Some(Self { action, what })
     }

@@ -7,6 +7,7 @@ mod apply;
 mod ban;
 mod check;
 mod detach;
+mod doctor;
 mod events;
 mod explain;
 mod flow;
@@ -18,6 +19,7 @@ mod reload;
 mod run;
 mod stats;
 mod status;
+mod trace;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -28,6 +30,7 @@ pub use self::{
     ban::{BanArgs, BanCommand, How},
     check::{CheckArgs, ConfigCommand},
     detach::DetachArgs,
+    doctor::DoctorArgs,
     events::EventsArgs,
     explain::ExplainArgs,
     flow::FlowCommand,
@@ -35,6 +38,7 @@ pub use self::{
     import::ImportArgs,
     records::RecordsArgs,
     run::RunArgs,
+    trace::TraceArgs,
 };
 use crate::{
     config::DEFAULT_SOCKET,
@@ -86,12 +90,16 @@ pub enum Command {
     Stats(OutputArgs),
     /// Interfaces, modes and health of the agent
     Status(OutputArgs),
+    /// Say what of this machine stands in the way: kernel, interface, firewall, softswitch and so on
+    Doctor(Box<DoctorArgs>),
     /// Stop enforcing: take the programs off the interfaces and remove all pins
     Detach(DetachArgs),
     /// Sampled refusals
     Events(EventsArgs),
     /// The last refused calls
     Records(RecordsArgs),
+    /// The dialogue of one gateway or address as it happens, with every field of its credentials judged
+    Trace(TraceArgs),
 }
 
 /// How to print.
@@ -137,9 +145,11 @@ impl Cli {
             Command::Explain(args) => explain::execute(&args, &socket),
             Command::Stats(output) => stats::execute(output, &socket),
             Command::Status(output) => status::execute(output, &socket),
+            Command::Doctor(args) => doctor::execute(*args, self.socket),
             Command::Detach(args) => detach::execute(&args, &socket),
             Command::Events(args) => events::execute(&args, &socket),
             Command::Records(args) => records::execute(&args, &socket),
+            Command::Trace(args) => trace::execute(&args, &socket),
         }
     }
 }
@@ -241,6 +251,11 @@ fn understand(response: Response) -> anyhow::Result<Response> {
         } => Err(anyhow::anyhow!("{message}")),
         response => Ok(response),
     }
+}
+
+/// A time in words.
+fn duration(seconds: u64) -> String {
+    crate::explain::duration(seconds.saturating_mul(1_000_000_000))
 }
 
 /// The agent answered something else than was asked.

@@ -7,6 +7,7 @@ mod client;
 mod messages;
 mod reports;
 mod server;
+mod tracing;
 
 use std::{io, path::PathBuf};
 
@@ -14,10 +15,12 @@ pub use self::{
     client::{Client, ClientError},
     messages::{BanRule, ExplainRequest, Refusal, Request, Response, Transport, parse_message},
     reports::{
-        ApplyReport, BanInfo, ChangedGateway, Counted, EventRecord, Explanation, FlowInfo, GatewayCounts, GatewayInfo, GatewayReport,
-        InterfaceStatus, LogStatus, ReasonCount, ReloadReport, StatsReport, StatusReport,
+        ApplyReport, BanInfo, ChallengeInfo, ChangedGateway, Counted, EventRecord, ExplainStep, Explanation, FlowInfo, GatewayCounts,
+        GatewayInfo, GatewayReport, InterfaceStatus, LogStatus, RateInfo, Rates, ReasonCount, RecentCount, ReloadReport, SourceReport,
+        StatsReport, StatusReport, StoreStatus,
     },
     server::{Caller, Handler, Reply, bind, serve},
+    tracing::{TraceField, TraceLine, TraceRecord, TraceRequest},
 };
 
 /// Longest request, bytes with its newline: a list of bans or of gateways. Only root, or a group that root chose, can send one.

@@ -20,12 +20,14 @@ use aya::{
 use sipauth_common::abi;
 use tracing::debug;
 
-pub use attach::{Attached, EgressHook, XdpMode, attach_egress, attach_ingress, detach, has_program, interfaces, mode_of, preflight};
+pub use attach::{
+    Attached, EgressHook, XdpMode, attach_egress, attach_ingress, detach, has_program, index, interfaces, mode_of, preflight,
+};
 pub use counters::Occupancy;
 pub use error::DatapathError;
 pub use events::{Events, Told};
 pub use maps::Maps;
-pub use pins::{Pins, mount_bpffs};
+pub use pins::{Pins, mount_bpffs, mountable};
 
 /// The BPF object that the build made.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sipauth.bpf.o"));

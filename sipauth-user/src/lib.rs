@@ -9,11 +9,14 @@ pub mod compile;
 pub mod config;
 pub mod control;
 pub mod datapath;
+pub mod doctor;
+pub mod explain;
 #[cfg(test)]
 pub mod fuzzing;
 pub mod gateway;
 pub mod logfile;
 pub mod metrics;
+pub mod netlink;
 pub mod records;
 pub mod sip;
 pub mod store;

@@ -7,11 +7,13 @@
 
 mod error;
 mod expiry;
+mod redact;
 mod response;
 pub mod stream;
 pub(crate) mod text;
 
 pub use error::ParseError;
+pub use redact::redact;
 pub use response::{Response, Status};
 pub use text::{Params, list, params};
 

@@ -135,6 +135,15 @@ impl Store {
         rows::load(&self.pool, &self.path).await
     }
 
+    /// How many gateways it has: a question that shows whether it answers at all.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn count(&self) -> Result<i64, StoreError> {
+        let counted = sqlx::query_scalar("SELECT COUNT(*) FROM gateways").fetch_one(&self.pool).await;
+        counted.map_err(|source| classify(&self.path, source))
+    }
+
     /// Begins a change. Dropped without [`Change::commit`], it changes nothing.
     ///
     /// # Errors

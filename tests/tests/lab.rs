@@ -1,6 +1,8 @@
 //! Calls between real SIP peers in the lab of namespaces, without and with sipauth in front of the softswitch.
 //! One lab serves all tests, one at a time; `cargo xtask test` passes `--test-threads=1` besides.
 
+#[path = "lab/answers.rs"]
+mod answers;
 #[path = "lab/apply.rs"]
 mod apply;
 #[path = "lab/audit.rs"]
@@ -13,6 +15,8 @@ mod bare;
 mod changes;
 #[path = "lab/digest.rs"]
 mod digest;
+#[path = "lab/doctor.rs"]
+mod doctor;
 #[path = "lab/flood.rs"]
 mod flood;
 #[path = "lab/interop.rs"]
@@ -33,3 +37,5 @@ mod reload;
 mod support;
 #[path = "lab/tcp.rs"]
 mod tcp;
+#[path = "lab/trace.rs"]
+mod trace;

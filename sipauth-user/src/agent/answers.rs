@@ -1,29 +1,15 @@
 //! Answers to the command line.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use sipauth_common::{
-    abi,
-    address::Address,
-    config::flags,
-    decide::{Content, Lookup as _, PacketView, acknowledged, decide},
-    reason::{Reason, Verdict},
-    sip::AckTo,
-    stats::Count,
-};
+use sipauth_common::{reason::Reason, stats::Count};
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
 use super::{flows, reload, removed, state::Agent};
 use crate::{
     audit::{Attempt, Author},
-    config,
-    control::{
-        Caller, Counted, ExplainRequest, Explanation, GatewayCounts, GatewayInfo, GatewayReport, Handler, InterfaceStatus, LogStatus,
-        ReasonCount, Reply, Request, Response, StatsReport, StatusReport, Transport, parse_message,
-    },
+    control::{Caller, Counted, GatewayCounts, GatewayInfo, GatewayReport, Handler, ReasonCount, Reply, Request, Response, StatsReport},
     datapath::DatapathError,
-    records::Target,
-    tally::Tally,
 };
 
 impl Handler for Agent {
@@ -52,7 +38,7 @@ impl Agent {
             Request::GatewayShow { name } => self.show(&name).into(),
             Request::Explain(request) => self.explain(&request).into(),
             Request::Stats => self.stats().map_or_else(|error| Response::failed(&error), Response::Stats).into(),
-            Request::Status => Response::Status(self.status()).into(),
+            Request::Status => Response::Status(self.status().await).into(),
             Request::Detach => self.detach().into(),
             Request::BanAdd { bans } => self.ban(bans).await.into(),
             Request::BanRemove { address } => self.unban(address).await.into(),
@@ -61,6 +47,7 @@ impl Agent {
                 .map_or_else(|error| Response::failed(&error), |flows| Response::Flows { flows })
                 .into(),
             Request::Events { follow } => self.follow(follow),
+            Request::Trace(request) => self.trace(&request),
         }
     }
 
@@ -116,43 +103,6 @@ impl Agent {
         }
     }
 
-    /// The decision of the kernel program, over the same maps.
-    fn explain(&self, request: &ExplainRequest) -> Response {
-        let Some(class) = parse_message(&request.message) else {
-            return Response::failed(&format!(
-                "{} is no SIP method; say INVITE, REGISTER and so on, `response` or `keep-alive`",
-                request.message
-            ));
-        };
-        let port = request
-            .destination_port
-            .or_else(|| self.settings().ports.first().copied())
-            .unwrap_or(5060);
-        let view = PacketView {
-            source: Address::from(request.source.to_canonical()),
-            source_port: request.source_port.unwrap_or(0),
-            destination_port: port,
-            content: match request.transport {
-                Transport::Udp => Content::Udp(class),
-                Transport::Tcp => Content::Tcp { opens: true },
-            },
-        };
-        // An ACK to the softswitch: one to an answer of the agent interests nobody.
-        let decision = acknowledged(decide(&view, self.maps()), AckTo::Softswitch);
-        let accounts = self.accounts();
-        let gateway = accounts.snapshot.gateway(decision.gateway);
-        let verdict = decision.reason.verdict();
-        Response::Explanation(Explanation {
-            verdict: verdict.label().to_owned(),
-            reason: decision.reason.label().to_owned(),
-            text: decision.reason.text().to_owned(),
-            gateway: gateway.map(|gateway| gateway.name.clone()),
-            mode: gateway.map(|gateway| gateway.mode),
-            lane: (verdict == Verdict::Punt).then(|| decision.lane.label().to_owned()),
-            monitor: self.maps().config().is_some_and(|config| config.has(flags::MONITOR)),
-        })
-    }
-
     fn stats(&self) -> Result<StatsReport, DatapathError> {
         let counts = self.maps().stats()?;
         let mut report = StatsReport::default();
@@ -183,35 +133,6 @@ impl Agent {
             .map(|(outcome, count)| (outcome.label().to_owned(), count))
             .collect();
         Ok(report)
-    }
-
-    fn status(&self) -> StatusReport {
-        let settings = self.settings();
-        let accounts = self.accounts();
-        StatusReport {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            layout: abi::LAYOUT,
-            pid: std::process::id(),
-            uptime: self.began().elapsed().as_secs(),
-            interfaces: settings
-                .interfaces
-                .iter()
-                .map(|name| InterfaceStatus {
-                    name: name.clone(),
-                    xdp_mode: settings.xdp_mode.label().to_owned(),
-                })
-                .collect(),
-            ports: settings.ports.clone(),
-            default_policy: config::policy_label(accounts.default_policy).to_owned(),
-            monitor: settings.monitor,
-            fail_open: settings.fail_open,
-            gateways: accounts.snapshot.len(),
-            realm: settings.realm.clone(),
-            logs: vec![
-                log(&self.records.tally, settings.records, &settings.log_dir),
-                log(&self.audit.tally, Target::File, &settings.log_dir),
-            ],
-        }
     }
 
     /// Takes everything down, and the agent with it: it has nothing left to serve.
@@ -253,16 +174,5 @@ impl Agent {
             }
         });
         Reply::Stream(receiver)
-    }
-}
-
-fn log(tally: &Tally, target: Target, directory: &Path) -> LogStatus {
-    LogStatus {
-        log: tally.name().to_owned(),
-        target: target.label().to_owned(),
-        directory: (target == Target::File).then(|| directory.to_owned()),
-        written: tally.written(),
-        lost: tally.lost(),
-        failing: tally.failing(),
     }
 }

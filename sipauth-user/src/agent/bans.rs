@@ -2,14 +2,19 @@
 
 mod manual;
 
+use std::net::IpAddr;
+
 use sipauth_common::{address::Address, decide::Lookup as _, flow::Ban};
 
 pub(super) use self::manual::fill;
 use super::state::Agent;
 use crate::{
     auth::BanRequest,
+    control::BanInfo,
     datapath::{DatapathError, monotonic_ns},
 };
+
+const SECOND: u64 = 1_000_000_000;
 
 /// [`Ban::cause`]: set by the operator.
 pub(super) const MANUAL: u16 = 1;
@@ -43,6 +48,23 @@ const fn yields(old: &Ban, new: &Ban, now: u64) -> bool {
     let over = old.expires <= now;
     let weaker = old.cause != MANUAL && (old.port != 0 || new.port == 0 && old.expires < new.expires);
     over || weaker
+}
+
+/// The ban of an address, if one is in force; without the operator's words.
+pub(super) fn of(agent: &Agent, address: IpAddr) -> Option<BanInfo> {
+    let ban = agent.maps().ban(&Address::from(address))?;
+    info(address, &ban, String::new(), monotonic_ns())
+}
+
+/// `None` where it is over.
+fn info(address: IpAddr, ban: &Ban, reason: String, now: u64) -> Option<BanInfo> {
+    (ban.expires > now).then(|| BanInfo {
+        address,
+        port: Some(ban.port).filter(|port| *port != 0),
+        expires_in: (ban.expires != u64::MAX).then(|| (ban.expires - now).div_ceil(SECOND)),
+        cause: label(ban.cause).to_owned(),
+        reason,
+    })
 }
 
 /// Name of a cause in output.

@@ -138,6 +138,7 @@ impl Agent {
             self.retreat(&steps, old);
             return Err(error.into());
         }
+        self.note_change();
         let gone: HashMap<u32, &Gateway> = touched
             .iter()
             .filter_map(|id| Some((*id, old.snapshot.gateway(*id)?)))

@@ -5,7 +5,14 @@ use std::{net::IpAddr, sync::Arc};
 use rpds::HashTrieMapSync;
 use sipauth_common::{address::Address, config::DefaultPolicy, decide::Lookup as _, policy::modes};
 
-use super::{bans, events::Refused, refusals, state::Agent, unix_now};
+use super::{
+    bans,
+    events::Refused,
+    refusals,
+    state::Agent,
+    trace::{self, Seen},
+    unix_now,
+};
 use crate::{
     auth::{self, Account, Action, Arrival, Authenticator, DigestRules, Directory, Ha1, NonceKeys, Source},
     compile::Snapshot,
@@ -86,11 +93,22 @@ impl Accounts {
 }
 
 /// [`Accounts`] with the maps, for one datagram.
-struct View<'a> {
+pub(super) struct View<'a> {
     accounts: &'a Accounts,
     maps: &'a Maps,
     realm: &'a str,
     peer_ttl_ns: u64,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(agent: &'a Agent, accounts: &'a Accounts, settings: &'a Settings) -> Self {
+        Self {
+            accounts,
+            maps: agent.maps(),
+            realm: &settings.realm,
+            peer_ttl_ns: u64::try_from(settings.peer_ttl.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 impl Directory for View<'_> {
@@ -184,12 +202,7 @@ impl Handler for Punted {
             self.authenticator.reconfigure(authentication(&settings));
             self.settings = Arc::clone(&settings);
         }
-        let view = View {
-            accounts: &accounts,
-            maps: self.agent.maps(),
-            realm: &settings.realm,
-            peer_ttl_ns: u64::try_from(settings.peer_ttl.as_nanos()).unwrap_or(u64::MAX),
-        };
+        let view = View::new(&self.agent, &accounts, &settings);
         let authenticator = &mut self.authenticator;
         self.agent
             .pardons()
@@ -208,6 +221,18 @@ impl Handler for Punted {
             (datagram, arrival, self.transport),
             diagnosis.as_ref(),
         );
+        if self.agent.tracing.is_active() {
+            let seen = Seen {
+                datagram,
+                arrival,
+                transport: self.transport,
+                action: &action,
+                diagnosis: diagnosis.as_ref(),
+            };
+            trace::show(&self.agent, &accounts, &seen, |message| {
+                self.authenticator.judge(message, arrival, action.outcome(), &view, unix_now())
+            });
+        }
         if let Some(diagnosis) = &diagnosis {
             let refused = Refused {
                 diagnosis,

@@ -56,6 +56,11 @@ impl EventLog {
         (kept.iter().cloned().collect(), self.followers.subscribe())
     }
 
+    /// What follows from now on.
+    pub(super) fn follow(&self) -> broadcast::Receiver<EventRecord> {
+        self.followers.subscribe()
+    }
+
     /// A refusal of credentials.
     pub(super) fn refused(&self, refusal: &Refused<'_>, agent: &Agent) {
         let record = refusal.record(agent);
@@ -74,6 +79,25 @@ impl EventLog {
     pub(super) fn refusals(&self, gateway: u32) -> Vec<EventRecord> {
         let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.get(&gateway).into_iter().flatten().cloned().collect()
+    }
+
+    /// The latest refusals of a source address, the oldest first, `most` of them.
+    pub(super) fn of_source(&self, address: IpAddr, most: usize) -> Vec<EventRecord> {
+        let from_it = |record: &&EventRecord| record.source.ip().to_canonical() == address;
+        let mut found: Vec<EventRecord> = {
+            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.iter().filter(from_it).cloned().collect()
+        };
+        // A flood may have pushed these out of what is kept of everybody.
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        for record in refusals.values().flatten().filter(from_it) {
+            if !found.contains(record) {
+                found.push(record.clone());
+            }
+        }
+        drop(refusals);
+        found.sort_by(|a, b| a.time.total_cmp(&b.time));
+        found.split_off(found.len().saturating_sub(most))
     }
 
     /// The gateway is gone, and another one may get its id.
@@ -151,7 +175,7 @@ impl Refused<'_> {
 }
 
 /// What is not printable becomes a dot.
-fn first_line(head: &[u8]) -> String {
+pub(super) fn first_line(head: &[u8]) -> String {
     let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let printable = |byte: &u8| {
         if byte.is_ascii_graphic() || *byte == b' ' {

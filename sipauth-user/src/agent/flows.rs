@@ -72,6 +72,16 @@ impl Flows for Agent {
 
 /// The flows that are live, by address and port.
 pub(super) fn list(agent: &Agent) -> Result<Vec<FlowInfo>, DatapathError> {
+    chosen(agent, |_| true)
+}
+
+/// Those of an address.
+pub(super) fn of(agent: &Agent, address: IpAddr) -> Result<Vec<FlowInfo>, DatapathError> {
+    let wanted = Address::from(address.to_canonical());
+    chosen(agent, |key| key.address == wanted)
+}
+
+fn chosen(agent: &Agent, choose: impl Fn(&FlowKey) -> bool) -> Result<Vec<FlowInfo>, DatapathError> {
     let now = monotonic_ns();
     let idle_ns = u64::try_from(agent.settings().flow_idle.as_nanos()).unwrap_or(u64::MAX);
     let seconds = |ns: u64| ns / 1_000_000_000;
@@ -79,7 +89,7 @@ pub(super) fn list(agent: &Agent) -> Result<Vec<FlowInfo>, DatapathError> {
         .maps()
         .flows()?
         .into_iter()
-        .filter(|(_, flow)| flow.is_live(now, idle_ns))
+        .filter(|(key, flow)| choose(key) && flow.is_live(now, idle_ns))
         .map(|(key, flow)| FlowInfo {
             address: IpAddr::from(key.address),
             port: key.port,

@@ -11,7 +11,7 @@ use sipauth_common::config::{Config, DefaultPolicy};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{directory::Accounts, events::EventLog, fill, flows::Terms, pardons::Pardons};
+use super::{directory::Accounts, events::EventLog, fill, flows::Terms, history::History, pardons::Pardons, trace::Tracing};
 use crate::{
     audit::Audit,
     auth::NonceKeys,
@@ -44,6 +44,9 @@ pub(super) struct Agent {
     pub(super) audit: Arc<Audit>,
     pub(super) records: Records,
     pub(super) events: EventLog,
+    pub(super) tracing: Tracing,
+    pub(super) history: History,
+    changed: std::sync::Mutex<Option<Instant>>,
     pub(super) terms: Terms,
     pub(super) shutdown: CancellationToken,
 }
@@ -81,6 +84,9 @@ impl Agent {
             audit,
             records,
             events: EventLog::new(),
+            tracing: Tracing::default(),
+            history: History::default(),
+            changed: std::sync::Mutex::default(),
             terms: Terms::default(),
             shutdown,
         })
@@ -175,6 +181,11 @@ impl Agent {
     /// The store, for the caller alone.
     pub(super) async fn store(&self) -> tokio::sync::MutexGuard<'_, Store> {
         self.store.lock().await
+    }
+
+    /// The store, unless a change has it.
+    pub(super) fn store_now(&self) -> Option<tokio::sync::MutexGuard<'_, Store>> {
+        self.store.try_lock().ok()
     }
 
     pub(super) fn set_ready(&self) {
@@ -285,6 +296,16 @@ impl Agent {
     /// From the next datagram on.
     pub(super) fn set_accounts(&self, accounts: Arc<Accounts>) {
         self.accounts.store(accounts);
+    }
+
+    /// A change of gateways was made and stored.
+    pub(super) fn note_change(&self) {
+        *self.changed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// When gateways were last changed, since the start.
+    pub(super) fn changed(&self) -> Option<Instant> {
+        *self.changed.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(super) fn set_policy(&self, policy: DefaultPolicy) -> Result<(), DatapathError> {

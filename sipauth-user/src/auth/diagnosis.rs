@@ -166,13 +166,13 @@ fn missing(credentials: &Credentials<'_>) -> String {
     }
 }
 
-fn names(rules: &DigestRules) -> String {
+pub(super) fn names(rules: &DigestRules) -> String {
     let all: Vec<&str> = rules.algorithms.iter().map(|one| one.as_str()).collect();
     all.join(", ")
 }
 
 /// A value of the client's between quotes; what is not printable, and what is too long, is left out.
-fn shown(value: Option<&[u8]>) -> String {
+pub(super) fn shown(value: Option<&[u8]>) -> String {
     let Some(value) = value else { return "(none)".to_owned() };
     let mut text = String::from("\"");
     for byte in value.iter().take(SHOWN) {

@@ -190,7 +190,7 @@ impl Authenticator {
         if locked { Refusal::locked(outcome) } else { outcome.into() }
     }
 
-    fn is_fresh(&self, nonce: &Nonce, lifetime: Duration, now: Timestamp) -> bool {
+    pub(super) fn is_fresh(&self, nonce: &Nonce, lifetime: Duration, now: Timestamp) -> bool {
         nonce.started == self.started
             && nonce.worker == self.worker
             && !self.replay.forgotten(nonce.serial)
@@ -200,14 +200,14 @@ impl Authenticator {
 }
 
 /// RFC 7616, 3.4: no algorithm means MD5. One that was not offered is never accepted: that would be a downgrade.
-fn offered(offer: &DigestRules, name: Option<&[u8]>) -> Option<Algorithm> {
+pub(super) fn offered(offer: &DigestRules, name: Option<&[u8]>) -> Option<Algorithm> {
     let algorithm = name.map_or(Some(Algorithm::Md5), Algorithm::from_name)?;
     offer.algorithms.contains(&algorithm).then_some(algorithm)
 }
 
 /// The fields that belong to qop, and the nonce count; without qop a nonce is good for one request. Whether an answer without
 /// qop is accepted depends on the account.
-fn protection<'a>(offer: Qop, credentials: &Credentials<'a>, body: &'a [u8]) -> Result<(Option<Protection<'a>>, u32), Outcome> {
+pub(super) fn protection<'a>(offer: Qop, credentials: &Credentials<'a>, body: &'a [u8]) -> Result<(Option<Protection<'a>>, u32), Outcome> {
     let Some(qop) = credentials.qop else { return Ok((None, 1)) };
     let integrity = qop.eq_ignore_ascii_case(b"auth-int");
     if !integrity && !qop.eq_ignore_ascii_case(b"auth") || !offer.accepts(integrity) {
@@ -223,7 +223,7 @@ fn protection<'a>(offer: Qop, credentials: &Credentials<'a>, body: &'a [u8]) -> 
 
 /// Ours among the credentials: those with the realm that we challenge with, else those with the realm of the account that they name
 /// (sent unasked, before we could say which realm).
-fn ours<'a, D: Directory + ?Sized>(message: &Message<'a>, realm: &str, directory: &D) -> Result<Credentials<'a>, Outcome> {
+pub(super) fn ours<'a, D: Directory + ?Sized>(message: &Message<'a>, realm: &str, directory: &D) -> Result<Credentials<'a>, Outcome> {
     let digests = || message.authorizations().filter_map(Credentials::parse);
     let with_realm = |c: &Credentials<'a>| c.realm.is_some_and(|r| *unescape(r) == *realm.as_bytes());
     let with_account = |c: &Credentials<'a>| {

@@ -40,10 +40,7 @@ pub(super) fn text(event: &EventRecord) -> String {
         format!(": {}", event.head)
     };
     let detail = event.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
-    let transport = match event.transport {
-        crate::control::Transport::Udp => "udp",
-        crate::control::Transport::Tcp => "tcp",
-    };
+    let transport = event.transport.label();
     let EventRecord {
         time,
         verdict,

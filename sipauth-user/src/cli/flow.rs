@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Subcommand;
 
 use super::{OutputArgs, ask, output, unexpected};
-use crate::control::{FlowInfo, Request, Response, Transport};
+use crate::control::{FlowInfo, Request, Response};
 
 /// Commands about flows.
 #[derive(Debug, Subcommand)]
@@ -33,14 +33,10 @@ pub(super) fn execute(command: &FlowCommand, socket: &Path) -> anyhow::Result<()
 }
 
 fn row(flow: FlowInfo) -> [String; 6] {
-    let transport = match flow.transport {
-        Transport::Udp => "udp",
-        Transport::Tcp => "tcp",
-    };
     [
         flow.address.to_string(),
         flow.port.to_string(),
-        transport.to_owned(),
+        flow.transport.label().to_owned(),
         flow.gateway.unwrap_or_else(|| "(the softswitch)".to_owned()),
         flow.expires_in
             .map_or_else(|| "when idle".to_owned(), |seconds| format!("{seconds} s")),

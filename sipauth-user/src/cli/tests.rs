@@ -51,6 +51,10 @@ fn every_documented_invocation_is_understood() {
         "sipauth detach --bpffs /b --json",
         "sipauth events --follow --json",
         "sipauth records --last 5 --gateway a --log-dir /l --json",
+        "sipauth trace carrier-a --pcap f.pcap --for 30s --count 10 --json",
+        "sipauth trace 2001:db8::1",
+        "sipauth doctor --interface eth0 --port 5060 --json",
+        "sipauth doctor",
     ] {
         assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("an error"));
     }
@@ -72,6 +76,7 @@ fn wrong_arguments_are_answered_in_one_line() {
         ("sipauth explain 1.2.3.4 --method a/b", "'a/b'"),
         ("sipauth run --port 70000", "'70000'"),
         ("sipauth run --metrics 9100", "'9100'"),
+        ("sipauth trace a --for never", "'never'"),
         ("sipauth frobnicate", "'frobnicate'"),
     ] {
         let error = usage_line(&parse(line).expect_err("an error"));

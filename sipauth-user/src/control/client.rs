@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use zeroize::Zeroizing;
 
 use super::{Request, Response};
@@ -79,6 +80,13 @@ impl Client {
             .and_then(|()| client.stream.get_ref().set_write_timeout(Some(PATIENCE)));
         set.map_err(|source| client.broken(source))?;
         Ok(client)
+    }
+
+    /// The process at the other end; `None` where it cannot be seen from here.
+    #[must_use]
+    pub fn peer_pid(&self) -> Option<i32> {
+        let credentials = getsockopt(self.stream.get_ref(), PeerCredentials).ok()?;
+        Some(credentials.pid()).filter(|pid| *pid > 0)
     }
 
     /// Asks, and waits for the answer.

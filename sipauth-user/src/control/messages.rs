@@ -7,6 +7,7 @@ use sipauth_common::sip::{Class, Method};
 
 use super::{
     ApplyReport, BanInfo, EventRecord, Explanation, FlowInfo, GatewayInfo, GatewayReport, ReloadReport, StatsReport, StatusReport,
+    TraceLine, TraceRequest,
 };
 use crate::{
     gateway::{GatewayError, RawGateway, SetGateway},
@@ -81,6 +82,8 @@ pub enum Request {
         /// Go on with new ones.
         follow: bool,
     },
+    /// The dialogue of one gateway or address, live.
+    Trace(TraceRequest),
 }
 
 /// A ban that the operator asks for.
@@ -105,6 +108,17 @@ pub enum Transport {
     Udp,
     /// TCP.
     Tcp,
+}
+
+impl Transport {
+    /// Name in output.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
 }
 
 /// A packet to explain.
@@ -218,6 +232,8 @@ pub enum Response {
     },
     /// One event; more may follow.
     Event(EventRecord),
+    /// A line of a trace; more follow.
+    Trace(TraceLine),
     /// No.
     Error {
         /// Which kind of no.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Transport;
 use crate::{
-    config::RawDigest,
+    config::{RawDigest, XdpMode},
     gateway::{Gateway, Mode},
 };
 
@@ -140,7 +140,7 @@ pub struct GatewayReport {
 }
 
 /// What would happen to a packet, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// `pass`, `drop` or `punt`.
     pub verdict: String,
@@ -156,6 +156,64 @@ pub struct Explanation {
     pub lane: Option<String>,
     /// In monitor mode the packet passes whatever the verdict.
     pub monitor: bool,
+    /// What the decision asked and was answered, in order; the last is its verdict.
+    pub steps: Vec<ExplainStep>,
+    /// What to do for another verdict, or what comes next.
+    pub remedy: String,
+    /// What else bears on the source.
+    pub source: SourceReport,
+}
+
+/// A question of the decision, with its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainStep {
+    /// `port`, `settings`, `address`, `source-port`, `ban`, `flow`, `peer`, `agent`, or `verdict` for the last.
+    pub asked: String,
+    /// The answer in a sentence.
+    pub text: String,
+}
+
+/// What is known of a source address, whether the decision asked for it or not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceReport {
+    /// A ban in force.
+    pub ban: Option<BanInfo>,
+    /// Its live flows.
+    pub flows: Vec<FlowInfo>,
+    /// Seconds since the softswitch last called it, while that is remembered.
+    pub peer: Option<u64>,
+    /// What it has used of its rate, by lane; only lanes that it was in lately.
+    pub rates: Vec<RateInfo>,
+    /// How the agent would challenge it; `None` where it does not.
+    pub challenge: Option<ChallengeInfo>,
+    /// The last refusals of this address, the oldest first.
+    pub refusals: Vec<EventRecord>,
+}
+
+/// The rate of a source in a lane, at the CPU where least is left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateInfo {
+    /// The lane.
+    pub lane: String,
+    /// Packets for the agent that it may send now.
+    pub left: u64,
+    /// Packets that come to it in a second; it can save up two seconds' worth.
+    pub per_second: u32,
+}
+
+/// A challenge of the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChallengeInfo {
+    /// 401 or 407.
+    pub status: u16,
+    /// Its realm.
+    pub realm: String,
+    /// Algorithms, the first offered first.
+    pub algorithms: Vec<String>,
+    /// `auth`, `auth-int`, `both` or `none`.
+    pub qop: String,
+    /// Seconds for which it may be answered.
+    pub nonce_lifetime: u64,
 }
 
 /// Packets and bytes.
@@ -207,8 +265,41 @@ pub struct StatsReport {
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
-    /// `native` or `generic`: how the program is attached in fact.
+    /// `native` or `generic`: how our program is attached in fact; `none` where it is not.
     pub xdp_mode: String,
+    /// `up`, `down` (nothing at the other end), `off` or `missing`.
+    pub link: String,
+}
+
+/// Packets per second lately.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Over how many seconds.
+    pub seconds: u64,
+    /// To the softswitch.
+    pub pass: u64,
+    /// Nowhere.
+    pub drop: u64,
+    /// To the agent.
+    pub punt: u64,
+}
+
+/// How often something happened in the last minute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecentCount {
+    /// Label of a reason or of the agent's outcome.
+    pub reason: String,
+    /// Packets.
+    pub count: u64,
+}
+
+/// The database of gateways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// Its file.
+    pub path: PathBuf,
+    /// `ok`, `busy` with a change, or what is wrong.
+    pub health: String,
 }
 
 /// How the agent is.
@@ -222,10 +313,24 @@ pub struct StatusReport {
     pub pid: u32,
     /// Seconds since the agent began to enforce.
     pub uptime: u64,
+    /// Whether what is refused is kept from the softswitch, on every interface.
+    pub enforcing: bool,
+    /// Why it is not.
+    pub obstacles: Vec<String>,
+    /// What else an operator should look into.
+    pub warnings: Vec<String>,
     /// Each protected interface.
     pub interfaces: Vec<InterfaceStatus>,
     /// Protected ports.
     pub ports: Vec<u16>,
+    /// Ports of the agent, which the host's firewall must let in.
+    pub agent_ports: Vec<u16>,
+    /// How the settings say that the program is attached.
+    pub xdp_mode: XdpMode,
+    /// Directory of the store.
+    pub state_dir: PathBuf,
+    /// Directory of the pins.
+    pub bpffs: PathBuf,
     /// `deny`, `challenge` or `allow`: the one in force.
     pub default_policy: String,
     /// Whether everything passes.
@@ -234,6 +339,22 @@ pub struct StatusReport {
     pub fail_open: bool,
     /// How many gateways there are.
     pub gateways: usize,
+    /// How many of each mode; every mode is there.
+    pub gateways_by_mode: BTreeMap<String, usize>,
+    /// Seconds since gateways were last changed; `None`: not since the start.
+    pub last_change: Option<u64>,
+    /// Live flows.
+    pub flows: u64,
+    /// Bans in force, by cause.
+    pub bans: BTreeMap<String, u64>,
+    /// Packets per second; `None` in the first seconds.
+    pub rates: Option<Rates>,
+    /// The most frequent refusals of the kernel program in the last minute.
+    pub refused: Vec<RecentCount>,
+    /// The most frequent refusals of the agent in the last minute; challenges are none.
+    pub refused_by_agent: Vec<RecentCount>,
+    /// The database of gateways.
+    pub store: StoreStatus,
     /// Realm of challenges.
     pub realm: String,
     /// What became of the lines of each log.

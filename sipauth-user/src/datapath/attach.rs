@@ -10,17 +10,13 @@ use aya::programs::{
     xdp::XdpLink,
 };
 use aya::sys::SyscallError;
-use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached},
-};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_packet_route::link::XdpAttached;
 use sipauth_common::abi;
 use tracing::{debug, error, info};
 
 use super::{DatapathError, Pins, pins::file, sys};
 pub use crate::config::XdpMode;
+use crate::netlink::{self, Program};
 
 const INGRESS: &str = "ingress";
 const EGRESS: &str = "egress";
@@ -59,20 +55,12 @@ impl EgressHook {
     }
 }
 
-/// An XDP program that is on an interface.
-struct Present {
-    id: u32,
-    mode: XdpAttached,
-}
-
-impl Present {
-    /// `None` for what [`attach_ingress`] does not make.
-    const fn mode(&self) -> Option<XdpMode> {
-        match self.mode {
-            XdpAttached::Driver => Some(XdpMode::Native),
-            XdpAttached::SocketBuffer => Some(XdpMode::Generic),
-            _ => None,
-        }
+/// `None` for what [`attach_ingress`] does not make.
+const fn as_made(present: &Program) -> Option<XdpMode> {
+    match present.mode {
+        XdpAttached::Driver => Some(XdpMode::Native),
+        XdpAttached::SocketBuffer => Some(XdpMode::Generic),
+        _ => None,
     }
 }
 
@@ -89,7 +77,7 @@ pub fn has_program(interface: &str) -> Result<bool, DatapathError> {
 /// # Errors
 /// No such interface.
 pub fn mode_of(interface: &str) -> Result<Option<XdpMode>, DatapathError> {
-    Ok(present(index(interface)?)?.and_then(|present| present.mode()))
+    Ok(present(index(interface)?)?.as_ref().and_then(as_made))
 }
 
 /// Whether [`attach_ingress`] would find the interface, and nobody else's program on it. To be asked before anything is pinned.
@@ -120,7 +108,7 @@ pub fn attach_ingress(program: &mut Xdp, interface: &str, mode: XdpMode, pins: &
         Ok(_) if present.as_ref().is_none_or(|p| p.mode != attached(mode)) => {
             // The interface is gone or was made anew, or another mode is asked for, which cannot be changed in place.
             info!(interface, mode = mode.label(), "attaching anew");
-            before = present.as_ref().and_then(Present::mode);
+            before = present.as_ref().and_then(as_made);
             // At once, or the kernel may find the interface still taken. Of an interface that is gone there is nothing to detach.
             if let Err(error) = sys::detach_link(&pin) {
                 debug!(interface, %error, "the old link is not attached");
@@ -338,7 +326,7 @@ fn broken(pin: &Path, error: &LinkError) -> DatapathError {
     }
 }
 
-fn foreign(interface: &str, present: &Present) -> DatapathError {
+fn foreign(interface: &str, present: &Program) -> DatapathError {
     let program = loaded_programs()
         .flatten()
         .find(|program| program.id() == present.id)
@@ -351,51 +339,19 @@ fn foreign(interface: &str, present: &Present) -> DatapathError {
     }
 }
 
-/// By name in this network namespace; sysfs may show another one's.
-fn index(interface: &str) -> Result<u32, DatapathError> {
+/// The number of an interface, by its name in this network namespace; sysfs may show another one's.
+///
+/// # Errors
+/// No such interface.
+pub fn index(interface: &str) -> Result<u32, DatapathError> {
     nix::net::if_::if_nametoindex(interface).map_err(|_| DatapathError::NoInterface(interface.to_owned()))
 }
 
-/// The XDP program on an interface, asked of the kernel by rtnetlink.
-fn present(index: u32) -> Result<Option<Present>, DatapathError> {
-    ask(index).map_err(|source| DatapathError::File {
+/// The XDP program on an interface.
+fn present(index: u32) -> Result<Option<Program>, DatapathError> {
+    let link = netlink::link(index).map_err(|source| DatapathError::File {
         path: "rtnetlink".into(),
         source,
-    })
-}
-
-fn ask(index: u32) -> io::Result<Option<Present>> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut link = LinkMessage::default();
-    link.header.index = index;
-    let mut request = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(RouteNetlinkMessage::GetLink(link)));
-    request.header.flags = NLM_F_REQUEST;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let (answer, _) = socket.recv_from_full()?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
-    let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = answer.payload else {
-        return Ok(None);
-    };
-    let attributes = link
-        .attributes
-        .into_iter()
-        .filter_map(|attribute| if let LinkAttribute::Xdp(xdp) = attribute { Some(xdp) } else { None })
-        .flatten();
-    let (mut id, mut mode) = (None, None);
-    for attribute in attributes {
-        match attribute {
-            LinkXdp::ProgId(program) => id = Some(program),
-            LinkXdp::Attached(as_what) => mode = Some(as_what),
-            _ => {}
-        }
-    }
-    Ok(id
-        .zip(mode)
-        .filter(|(_, mode)| *mode != XdpAttached::None)
-        .map(|(id, mode)| Present { id, mode }))
+    })?;
+    Ok(link.xdp)
 }

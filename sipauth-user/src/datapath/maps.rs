@@ -11,7 +11,7 @@ use sipauth_common::{
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
     reason::Reason,
-    stats::{Count, GatewayStats},
+    stats::{Bucket, Count, GatewayStats, RateKey},
 };
 
 use super::{DatapathError, monotonic_ns, sys};
@@ -271,6 +271,17 @@ impl Maps {
             }
         }
         Ok(sums)
+    }
+
+    /// What a source has used of its rate in a lane: a bucket a CPU; none where it was not in this lane lately.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn punt_rate(&self, key: &RateKey) -> Result<Vec<Bucket>> {
+        match sys::lookup_per_cpu(self.fd(abi::MAP_PUNT_RATE), key, self.cpus) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
+            result => result.map_err(at(abi::MAP_PUNT_RATE)),
+        }
     }
 
     /// What a gateway counted.

@@ -144,13 +144,19 @@ pub fn mount_bpffs(root: &Path) -> Result<(), DatapathError> {
     if is_bpffs(existing) {
         return Ok(());
     }
-    if root.starts_with(BPFFS) && Path::new(BPFFS).exists() && !hidden_by_netns() {
+    if mountable(root) {
         mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
             .map_err(|errno| file(Path::new(BPFFS), errno.into()))?;
         info!(path = BPFFS, "mounted the bpf file system");
         return Ok(());
     }
     Err(DatapathError::NotBpffs { path: root.to_owned() })
+}
+
+/// Whether [`mount_bpffs`] would mount the file system that `root` is to be on.
+#[must_use]
+pub fn mountable(root: &Path) -> bool {
+    root.starts_with(BPFFS) && Path::new(BPFFS).exists() && !hidden_by_netns()
 }
 
 fn is_bpffs(path: &Path) -> bool {

@@ -7,7 +7,7 @@ use std::{
 
 use sipauth_common::{address::Address, flow::Ban, policy::modes};
 
-use super::{MANUAL, label};
+use super::{MANUAL, SECOND, info};
 use crate::{
     agent::{state::Agent, unix_now},
     control::{BanInfo, BanRule, Response},
@@ -17,7 +17,6 @@ use crate::{
 
 /// Bans by hand, at most. The map has room for twice as many, so that those of failures do not push them out.
 const MOST: usize = (sipauth_common::abi::MAX_BANS / 2) as usize;
-const SECOND: u64 = 1_000_000_000;
 
 /// The clock of the store.
 fn now() -> i64 {
@@ -144,16 +143,10 @@ impl Agent {
         let now = monotonic_ns();
         let mut bans: Vec<BanInfo> = all
             .into_iter()
-            .filter(|(_, ban)| ban.expires > now)
-            .map(|(address, ban)| {
+            .filter_map(|(address, ban)| {
                 let address = IpAddr::from(address);
-                BanInfo {
-                    address,
-                    port: Some(ban.port).filter(|port| *port != 0),
-                    expires_in: (ban.expires != u64::MAX).then(|| (ban.expires - now).div_ceil(SECOND)),
-                    cause: label(ban.cause).to_owned(),
-                    reason: reasons.get(&address).filter(|_| ban.cause == MANUAL).cloned().unwrap_or_default(),
-                }
+                let reason = reasons.get(&address).filter(|_| ban.cause == MANUAL).cloned().unwrap_or_default();
+                info(address, &ban, reason, now)
             })
             .collect();
         bans.sort_by_key(|ban| ban.address);

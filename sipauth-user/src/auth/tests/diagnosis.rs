@@ -117,3 +117,91 @@ fn a_flood_of_guesses_is_explained_for_a_few_only() {
     bench.now = later(1_000);
     assert_eq!(told(&mut bench), 50, "in each second");
 }
+
+/// The fields of a client's credentials that are judged wrong, and those that cannot be judged.
+fn judged(bench: &mut Bench, client: &Client, nonce: &str) -> (Vec<&'static str>, Vec<&'static str>) {
+    let datagram = client.invite(nonce, 2);
+    let outcome = bench.send(&datagram, SOURCE).outcome();
+    let message = crate::sip::Message::parse(&datagram).unwrap();
+    let judgement = bench
+        .auth
+        .judge(&message, &crate::auth::testing::arrival(SOURCE), outcome, &bench.book, bench.now);
+    let text = format!("{judgement:?}");
+    assert!(!text.contains(nonce) && !text.contains("secret"), "{text}");
+    let with = |wanted| {
+        let fields = judgement.fields.iter().filter(|field| field.right == wanted);
+        fields.map(|field| field.field).collect::<Vec<_>>()
+    };
+    (with(Some(false)), with(None))
+}
+
+#[test]
+fn each_field_is_judged_whatever_the_others_are() {
+    let client = Client::default;
+    for (client, wrong, unknown) in [
+        (client(), vec![], vec![]),
+        (
+            Client {
+                password: "guess".into(),
+                ..client()
+            },
+            vec!["response"],
+            vec![],
+        ),
+        (
+            Client {
+                realm: "asterisk".into(),
+                ..client()
+            },
+            vec!["realm", "response"],
+            vec![],
+        ),
+        (
+            Client {
+                uri: "sip:9@192.0.2.1".into(),
+                password: "guess".into(),
+                ..client()
+            },
+            vec!["uri", "response"],
+            vec![],
+        ),
+        (
+            Client {
+                username: "nobody".into(),
+                ..client()
+            },
+            vec!["username"],
+            vec!["response"],
+        ),
+        (
+            Client {
+                algorithm: Algorithm::Sha256,
+                ..client()
+            },
+            vec!["algorithm"],
+            vec!["response"],
+        ),
+        (Client { qop: None, ..client() }, vec!["qop"], vec![]),
+        (Client { nc: 0, ..client() }, vec![], vec!["nc", "response"]),
+    ] {
+        let mut bench = Bench::new(Settings::default());
+        let nonce = bench.nonce(SOURCE);
+        assert_eq!(judged(&mut bench, &client, &nonce), (wrong, unknown));
+    }
+}
+
+#[test]
+fn a_nonce_is_judged_by_who_got_it_and_when() {
+    let mut bench = Bench::new(Settings::default());
+    let others = bench.nonce("192.0.2.201:5060");
+    let nonce = bench.nonce(SOURCE);
+    assert_eq!(judged(&mut bench, &Client::default(), &others).0, ["nonce"]);
+    bench.now = later(412_000);
+    assert_eq!(judged(&mut bench, &Client::default(), &nonce).0, ["nonce"], "expired");
+    let again = bench.nonce(SOURCE);
+    assert_eq!(judged(&mut bench, &Client::default(), &again).0, [""; 0]);
+    let mut other = Client::default().invite(&again, 3);
+    other.extend_from_slice(b"x");
+    let outcome = bench.send(&other, SOURCE).outcome();
+    assert_eq!(outcome, Outcome::Replayed);
+}
