@@ -73,13 +73,11 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
     let gateways = snapshot.len();
     let (records, refusals) = records::queue();
     let agent = Arc::new(Agent::new(
-        settings,
-        origin,
+        (settings, origin),
+        (pins, Arc::clone(&programs.maps)),
         records,
-        pins,
         store,
         snapshot,
-        Arc::clone(&programs.maps),
         keys,
         shutdown.clone(),
     )?);

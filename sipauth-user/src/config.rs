@@ -258,7 +258,7 @@ pub enum ConfigError {
         lane: &'static str,
     },
     /// No number of files.
-    #[error("records-files: {given} files cannot be kept; give a number from 1 to 10000, a file a day at least")]
+    #[error("records-files: {given} files cannot be kept; give a number from 1 to 10000; each file has a day or 32 MiB at most")]
     RecordsFiles {
         /// What was given.
         given: usize,

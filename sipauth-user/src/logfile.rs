@@ -81,13 +81,10 @@ impl LogFile {
         bytes.push(b'\n');
         if let Err(error) = open.file.write_all(&bytes) {
             // What was written of it goes. Where not even that can be done, opening the file again ends the line.
-            return Err(open.file.set_len(open.size).err().map_or_else(
-                || {
-                    self.open = Some(open);
-                    error
-                },
-                |second| second,
-            ));
+            if open.file.set_len(open.size).is_ok() {
+                self.open = Some(open);
+            }
+            return Err(error);
         }
         open.size += length;
         self.open = Some(open);

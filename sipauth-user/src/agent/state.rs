@@ -53,13 +53,11 @@ pub(super) struct Agent {
 
 impl Agent {
     pub(super) fn new(
-        settings: Settings,
-        origin: Origin,
+        (settings, origin): (Settings, Origin),
+        (pins, maps): (Pins, Arc<Maps>),
         records: Records,
-        pins: Pins,
         store: Store,
         snapshot: Snapshot,
-        maps: Arc<Maps>,
         keys: NonceKeys,
         shutdown: CancellationToken,
     ) -> Result<Self, DatapathError> {

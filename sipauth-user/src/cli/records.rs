@@ -19,7 +19,7 @@ use crate::{
 /// Which records.
 #[derive(Debug, Args)]
 pub struct RecordsArgs {
-    /// So many
+    /// How many
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub last: usize,
     /// Only those of a gateway's address or username
