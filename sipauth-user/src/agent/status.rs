@@ -166,7 +166,8 @@ impl Agent {
 fn obstacles(monitor: bool, interfaces: &[InterfaceStatus]) -> Vec<String> {
     let mut obstacles = Vec::new();
     if monitor {
-        obstacles.push("monitor mode counts verdicts and passes everything; start the agent without it".to_owned());
+        let remedy = "take it out of the configuration file and `sipauth reload`, or start the agent without --monitor";
+        obstacles.push(format!("monitor mode counts verdicts and passes everything; {remedy}"));
     }
     for interface in interfaces.iter().filter(|interface| interface.xdp_mode == "none") {
         let why = match interface.link.as_str() {

@@ -299,3 +299,44 @@ fn a_full_disk_is_counted_and_said_once_and_calls_go_on_and_records_too_when_the
     );
     Ok(())
 }
+
+#[test]
+fn who_is_locked_out_or_sends_too_much_has_a_record_too() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
+    let path = lab.state().join("records.toml");
+    std::fs::write(&path, "ban-limit = 1\n[source-rate]\nuntrusted = 1\n")?;
+    let mut agent = Agent::start(&lab, &["--config", &path.to_string_lossy()])?;
+    add(&agent, Host::PbxPassword)?;
+    agent.add_password("roaming", "roaming", PASSWORD, &[])?;
+    // A listed address is never banned; its username is locked out there.
+    for port in 5081..5085 {
+        let wrong = Call::from(Host::PbxPassword).digest(Host::PbxPassword.name(), "wrong").port(port);
+        assert!(wrong.run(&lab)?.all_refused());
+    }
+    lab.inside(Host::Stranger, || {
+        let socket = UdpSocket::bind((Host::Stranger.v4(), 5060))?;
+        for number in 0..50 {
+            let invite = format!(
+                "INVITE sip:100@lab SIP/2.0\r\nCall-ID: {number}@lab\r\nVia: SIP/2.0/UDP 198.51.100.66:5060;branch=z9hG4bK{number}\r\n\
+                 From: <sip:a@lab>;tag=1\r\nTo: <sip:100@lab>\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+            );
+            socket.send_to(invite.as_bytes(), (Host::Softswitch.v4(), 5060))?;
+        }
+        Ok(())
+    })?;
+    std::thread::sleep(Duration::from_millis(300));
+    let all = records(&mut agent)?;
+    let locked = one(&all, "locked_out", "INVITE")?;
+    let said = [&locked["code"], &locked["cause"], &locked["gateway"], &locked["termination"]];
+    let wanted = [json!(403), json!(21), json!(Host::PbxPassword.name()), json!("caller barred")];
+    assert_eq!(said, wanted.each_ref(), "{locked}");
+    let rate = one(&all, "source_rate", "INVITE")?;
+    assert_eq!((&rate["cause"], &rate["sampled"]), (&json!(42), &json!(true)), "{rate}");
+    assert!(
+        rate["count"].as_u64().is_some_and(|count| count > 10) && rate["call_id"].is_string(),
+        "{rate}"
+    );
+    Ok(())
+}
