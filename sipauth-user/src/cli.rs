@@ -16,6 +16,7 @@ mod import;
 mod output;
 mod records;
 mod reload;
+mod password;
 mod run;
 mod stats;
 mod status;
@@ -37,6 +38,7 @@ pub use self::{
     gateway::{AddArgs, GatewayCommand},
     import::ImportArgs,
     records::RecordsArgs,
+    password::PasswordArgs,
     run::RunArgs,
     trace::TraceArgs,
 };

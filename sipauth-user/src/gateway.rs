@@ -5,6 +5,7 @@
 mod address;
 mod error;
 mod set;
+mod strength;
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -22,6 +23,7 @@ pub use self::{
     address::address_text,
     error::{GatewayError, Warning},
     set::SetGateway,
+    strength::{SHORTEST, Weakness, generate},
 };
 
 /// Longest name.
@@ -143,6 +145,9 @@ pub struct RawGateway {
     /// The password in plain text. Only ever turned into credentials.
     #[serde(default)]
     pub password: Option<Secret>,
+    /// Takes the password although it is easily guessed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_weak_password: bool,
     /// Instead of a password: see [`Gateway::credentials`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Secret>,
@@ -188,6 +193,7 @@ impl From<&Gateway> for RawGateway {
             username: gateway.username.clone(),
             realm: gateway.realm.clone(),
             password: None,
+            allow_weak_password: false,
             credentials: gateway.credentials.clone(),
             digest: gateway.digest.clone(),
             priority: gateway.priority,
@@ -299,6 +305,9 @@ impl RawGateway {
                     }
                     if text.len() > 1024 || text.chars().any(char::is_control) {
                         return Err(GatewayError::Password { gateway });
+                    }
+                    if let Some(weakness) = Weakness::of(&username, &password).filter(|_| !self.allow_weak_password) {
+                        return Err(GatewayError::WeakPassword { gateway, weakness });
                     }
                     derive(&username, &realm, &password)
                 }

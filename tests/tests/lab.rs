@@ -27,6 +27,8 @@ mod lifecycle;
 mod metrics;
 #[path = "lab/modes.rs"]
 mod modes;
+#[path = "lab/passwords.rs"]
+mod passwords;
 #[path = "lab/phone.rs"]
 mod phone;
 #[path = "lab/records.rs"]

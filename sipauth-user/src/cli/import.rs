@@ -13,7 +13,7 @@ use clap::Args;
 use super::{Many, apply, apply::BringArgs, output};
 use crate::{
     config::RawDigest,
-    gateway::{Mode, RawGateway, Secret},
+    gateway::{Mode, RawGateway, Secret, Weakness},
 };
 
 /// A table of gateways.
@@ -83,7 +83,36 @@ pub(super) fn execute(args: &ImportArgs, socket: &Path) -> anyhow::Result<()> {
         }
         lines.iter().for_each(|line| output::note(&format!("left out: {line}")));
     }
-    apply::bring(table.gateways, &args.bring, socket)
+    let mut gateways = table.gateways;
+    allow_weak(&mut gateways);
+    apply::bring(gateways, &args.bring, socket)
+}
+
+/// Names of weak passwords that are told one by one.
+const NAMED: usize = 20;
+
+/// Takes weak passwords as they are, since their gateways must go on calling, and names whose they are.
+fn allow_weak(gateways: &mut [RawGateway]) {
+    let mut weak = Vec::new();
+    for gateway in gateways {
+        if let (Some(username), Some(password)) = (&gateway.username, &gateway.password)
+            && let Some(weakness) = Weakness::of(username, password)
+        {
+            gateway.allow_weak_password = true;
+            weak.push(format!("{}: {weakness}", gateway.name));
+        }
+    }
+    if weak.is_empty() {
+        return;
+    }
+    output::note(&format!(
+        "warning: weak passwords are taken as they are, {} of them; replace each with `sipauth gateway set NAME --generate-password`:",
+        weak.len()
+    ));
+    weak.iter().take(NAMED).for_each(|one| output::note(&format!("  {one}")));
+    if weak.len() > NAMED {
+        output::note(&format!("  and {} more", weak.len() - NAMED));
+    }
 }
 
 /// What a file holds.
@@ -170,7 +199,7 @@ fn gateway(fields: &HashMap<Column, &str>, default: Option<Mode>) -> Result<RawG
     let priority = priority
         .parse()
         .map_err(|_| format!("{priority:?} is not a priority; write a whole number"))?;
-    let raw = RawGateway {
+    let mut raw = RawGateway {
         name,
         mode,
         addresses,
@@ -179,6 +208,8 @@ fn gateway(fields: &HashMap<Column, &str>, default: Option<Mode>) -> Result<RawG
         username: text(Column::Username).filter(|_| mode == Mode::Password),
         realm: text(Column::Realm).filter(|_| mode == Mode::Password),
         password: text(Column::Password).filter(|_| mode == Mode::Password).map(Secret::new),
+        // Judged later, for all rows together.
+        allow_weak_password: true,
         credentials: None,
         digest: RawDigest::default(),
         priority,
@@ -186,6 +217,7 @@ fn gateway(fields: &HashMap<Column, &str>, default: Option<Mode>) -> Result<RawG
     raw.clone()
         .validate("sipauth", None, |_, _, _| Secret::default())
         .map_err(|error| error.to_string())?;
+    raw.allow_weak_password = false;
     Ok(raw)
 }
 
@@ -218,6 +250,15 @@ mod tests {
         let kamailio = "id,grp,ip_addr,mask,port,tag\n1,1,203.0.113.0,24,0,trunk-1\n";
         let table = read(kamailio.as_bytes(), Some(Mode::Ip)).expect("a table");
         assert_eq!(table.gateways[0].addresses, ["203.0.113.0/24"]);
+    }
+
+    #[test]
+    fn weak_passwords_are_taken_by_name() {
+        let text = "name,mode,username,password\na,password,a1,1234\nb,password,b1,a good one of its own\n";
+        let mut gateways = read(text.as_bytes(), None).expect("a table").gateways;
+        allow_weak(&mut gateways);
+        let allowed: Vec<bool> = gateways.iter().map(|gateway| gateway.allow_weak_password).collect();
+        assert_eq!(allowed, [true, false]);
     }
 
     #[test]

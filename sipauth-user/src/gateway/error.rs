@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{MAX_ENTRIES, Mode};
+use super::{MAX_ENTRIES, Mode, Weakness};
 use crate::config::DigestError;
 
 /// Something that is allowed and may surprise.
@@ -150,7 +150,9 @@ pub enum GatewayError {
         gateway: String,
     },
     /// Mode `password` needs a password.
-    #[error("gateway {gateway}: mode password needs a password that is not empty; give it with --password-stdin or --password-file")]
+    #[error(
+        "gateway {gateway}: mode password needs a password that is not empty; give it with --password-stdin or --password-file, or let --generate-password make one"
+    )]
     NeedsPassword {
         /// Its name.
         gateway: String,
@@ -186,6 +188,16 @@ pub enum GatewayError {
     Password {
         /// Its name.
         gateway: String,
+    },
+    /// A password that is guessed soon.
+    #[error(
+        "gateway {gateway}: the password is weak: {weakness}; let --generate-password make one, or take this one with --allow-weak-password (in a file allow-weak-password = true)"
+    )]
+    WeakPassword {
+        /// Its name.
+        gateway: String,
+        /// Which rule it breaks.
+        weakness: Weakness,
     },
     /// A setting of its digest.
     #[error("gateway {gateway}: {source}")]

@@ -9,6 +9,7 @@ fn raw(mode: Mode, addresses: &[&str]) -> RawGateway {
         username: (mode == Mode::Password).then(|| "user".to_owned()),
         realm: None,
         password: (mode == Mode::Password).then(|| Secret::new("pass".to_owned())),
+        allow_weak_password: true,
         credentials: None,
         digest: RawDigest::default(),
         priority: 0,
@@ -197,6 +198,29 @@ fn a_password_becomes_credentials_and_is_shown_nowhere() {
     assert_eq!(gateway.credentials.as_ref().map(Secret::expose), Some("user:realm:pass"));
     assert!(gateway.is_anywhere() && gateway.has_source(IpAddr::from([1, 2, 3, 4])));
     assert!(!format!("{gateway:?}").contains(":pass"), "{gateway:?}");
+}
+
+#[test]
+fn a_weak_password_is_refused_by_its_rule_unless_it_is_allowed() {
+    let given = |password: &str, allow_weak_password| RawGateway {
+        password: Some(Secret::new(password.to_owned())),
+        allow_weak_password,
+        ..raw(Mode::Password, &[])
+    };
+    let text = refusal(given("1234", false));
+    assert!(
+        text.contains("fewer than 10") && text.contains("--generate-password") && !text.contains("1234"),
+        "{text}"
+    );
+    assert!(check(given("1234", true)).is_ok());
+    assert!(check(given("a password of its own", false)).is_ok());
+    // What is hashed already cannot be judged.
+    let hashed = RawGateway {
+        password: None,
+        credentials: Some(Secret::new(Ha1::derive("user", "realm", "1234").to_text())),
+        ..given("", false)
+    };
+    assert!(check(hashed).is_ok());
 }
 
 #[test]

@@ -170,6 +170,7 @@ mod tests {
             username: username.map(str::to_owned),
             realm: None,
             password: username.map(|_| Secret::new("secret of the test".to_owned())),
+            allow_weak_password: true,
             credentials: None,
             digest: RawDigest::default(),
             priority: 0,
