@@ -78,7 +78,7 @@ pub enum Command {
     Apply(ApplyArgs),
     /// Print all gateways as `apply` reads them, with their credentials
     Export(ExportArgs),
-    /// Take gateways from a CSV file of another product, as `apply` does
+    /// Take gateways from a CSV file of another product, or from a dump of Kamailio's database, as `apply` does
     Import(ImportArgs),
     /// Ban addresses, lift and list bans
     #[command(subcommand)]

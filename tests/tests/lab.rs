@@ -19,6 +19,8 @@ mod digest;
 mod doctor;
 #[path = "lab/flood.rs"]
 mod flood;
+#[path = "lab/import.rs"]
+mod import;
 #[path = "lab/interop.rs"]
 mod interop;
 #[path = "lab/lifecycle.rs"]

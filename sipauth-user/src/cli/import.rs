@@ -1,9 +1,11 @@
-//! `sipauth import`: gateways from a table of another product.
+//! `sipauth import`: gateways from a table of another product, or from a dump of Kamailio's database.
 
+mod dump;
 mod forms;
 
 use std::{
     collections::HashMap,
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -16,12 +18,12 @@ use crate::{
     gateway::{Mode, RawGateway, Secret, Weakness},
 };
 
-/// A table of gateways.
+/// A table of gateways, or a dump.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// CSV file with the names of its columns in the first row
+    /// CSV file with the names of its columns in the first row, or a dump (SQL) of Kamailio's tables subscriber and address
     pub file: PathBuf,
-    /// Mode of the rows that have none
+    /// Mode of the rows that have none (CSV)
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
     /// Leave bad rows out, instead of applying nothing
@@ -65,27 +67,69 @@ impl Column {
     }
 }
 
+/// Longest file that is read.
+const LONGEST: u64 = 512 << 20;
+
 pub(super) fn execute(args: &ImportArgs, socket: &Path) -> anyhow::Result<()> {
-    let text = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
-    let table = read(&text, args.mode).with_context(|| format!("{}; nothing was applied", args.file.display()))?;
-    if !table.ignored.is_empty() {
-        output::note(&format!("columns that are not looked at: {}", table.ignored.join(", ")));
-    }
-    if !table.bad.is_empty() {
-        let bad = table
-            .bad
-            .iter()
-            .map(|(row, what)| format!("{} row {row}: {what}", args.file.display()));
-        let mut lines: Vec<String> = bad.collect();
+    let file = args.file.display();
+    let text = contents(&args.file)?;
+    let mut found = if dump::is_dump(&text) {
+        anyhow::ensure!(
+            args.mode.is_none(),
+            "{file} is a dump, whose tables say the mode; leave --mode out; nothing was applied"
+        );
+        dump::read(&text).map_err(|error| anyhow::anyhow!("{file} {error}; nothing was applied"))?
+    } else {
+        read(&text, args.mode)
+            .with_context(|| format!("{file}; nothing was applied"))?
+            .into()
+    };
+    found.notes.iter().for_each(|what| output::note(what));
+    if !found.bad.is_empty() {
+        let mut lines: Vec<String> = found.bad.iter().map(|what| format!("{file} {what}")).collect();
         if !args.skip_bad {
             lines.push("nothing was applied; --skip-bad leaves these rows out".to_owned());
             return Err(Many(lines.join("\n")).into());
         }
         lines.iter().for_each(|line| output::note(&format!("left out: {line}")));
     }
-    let mut gateways = table.gateways;
-    allow_weak(&mut gateways);
-    apply::bring(gateways, &args.bring, socket)
+    allow_weak(&mut found.gateways);
+    apply::bring(found.gateways, &args.bring, socket)
+}
+
+fn contents(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let cannot = || format!("cannot read {}", path.display());
+    let file = std::fs::File::open(path).with_context(cannot)?;
+    let mut text = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut text).with_context(cannot)?;
+    anyhow::ensure!(
+        text.len() as u64 <= LONGEST,
+        "{} has more than {} MiB; of a database dump only the tables subscriber and address",
+        path.display(),
+        LONGEST >> 20
+    );
+    Ok(text)
+}
+
+/// What a file holds, of whatever form.
+#[derive(Debug, Default)]
+struct Found {
+    gateways: Vec<RawGateway>,
+    /// Where each bad row is, and what is wrong with it.
+    bad: Vec<String>,
+    /// What the operator should know.
+    notes: Vec<String>,
+}
+
+impl From<Table> for Found {
+    fn from(table: Table) -> Self {
+        let ignored = (!table.ignored.is_empty()).then(|| format!("columns that are not looked at: {}", table.ignored.join(", ")));
+        Self {
+            gateways: table.gateways,
+            bad: table.bad.into_iter().map(|(row, what)| format!("row {row}: {what}")).collect(),
+            notes: ignored.into_iter().collect(),
+        }
+    }
 }
 
 /// Names of weak passwords that are told one by one.
@@ -115,7 +159,7 @@ fn allow_weak(gateways: &mut [RawGateway]) {
     }
 }
 
-/// What a file holds.
+/// What a CSV file holds.
 #[derive(Debug)]
 struct Table {
     gateways: Vec<RawGateway>,
