@@ -14,9 +14,9 @@ mod flow;
 mod gateway;
 mod import;
 mod output;
+mod password;
 mod records;
 mod reload;
-mod password;
 mod run;
 mod stats;
 mod status;
@@ -37,8 +37,8 @@ pub use self::{
     flow::FlowCommand,
     gateway::{AddArgs, GatewayCommand},
     import::ImportArgs,
-    records::RecordsArgs,
     password::PasswordArgs,
+    records::RecordsArgs,
     run::RunArgs,
     trace::TraceArgs,
 };

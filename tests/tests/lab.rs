@@ -29,6 +29,8 @@ mod lifecycle;
 mod metrics;
 #[path = "lab/modes.rs"]
 mod modes;
+#[path = "lab/names.rs"]
+mod names;
 #[path = "lab/passwords.rs"]
 mod passwords;
 #[path = "lab/phone.rs"]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     OutputArgs, ask, events, output,
     password::{PasswordArgs, print_generated},
-    unexpected,
+    status, unexpected,
 };
 use crate::{
     config::RawDigest,
@@ -51,8 +51,8 @@ pub struct AddArgs {
     /// What is verified of its calls
     #[arg(long, value_enum)]
     pub mode: Mode,
-    /// Address or prefix that its packets come from; may be repeated
-    #[arg(long, value_name = "ADDRESS[/LEN]")]
+    /// Address, prefix or host name that its packets come from; may be repeated
+    #[arg(long, value_name = "ADDRESS[/LEN]|NAME")]
     pub address: Vec<String>,
     /// Source port of its packets in mode ip-port; may be repeated
     #[arg(long, value_name = "PORT")]
@@ -85,8 +85,8 @@ pub struct SetArgs {
     /// What is verified of its calls
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
-    /// Address or prefix that its packets come from; may be repeated
-    #[arg(long, value_name = "ADDRESS[/LEN]")]
+    /// Address, prefix or host name that its packets come from; may be repeated
+    #[arg(long, value_name = "ADDRESS[/LEN]|NAME")]
     pub address: Vec<String>,
     /// It may call from anywhere (mode password)
     #[arg(long, conflicts_with = "address")]
@@ -219,7 +219,7 @@ fn list(output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
         let addresses = if gateway.addresses.is_empty() {
             "anywhere".to_owned()
         } else {
-            output::shortened(&gateway.addresses)
+            output::shortened(&sources(gateway))
         };
         let username = gateway.username.clone().unwrap_or_else(|| "-".to_owned());
         [
@@ -249,6 +249,10 @@ fn show(name: String, output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
         output::list(&gateway.addresses)
     };
     output::line(&format!("addresses  {addresses}"))?;
+    for name in &gateway.names {
+        let stands_for = status::unresolved(name).unwrap_or_else(|| format!("is {} now", output::list(&name.addresses)));
+        output::line(&format!("           {} {stands_for}", name.name))?;
+    }
     if !gateway.ports.is_empty() {
         output::line(&format!("ports      {}", output::list(&gateway.ports)))?;
     }
@@ -306,12 +310,21 @@ fn get(name: String, socket: &Path) -> anyhow::Result<GatewayReport> {
     }
 }
 
+/// The addresses of a gateway, each host name with what it stands for.
+fn sources(gateway: &GatewayInfo) -> Vec<String> {
+    let text = |address: &String| match gateway.names.iter().find(|name| name.name == *address) {
+        Some(name) => format!("{address} ({})", output::shortened(&name.addresses)),
+        None => address.clone(),
+    };
+    gateway.addresses.iter().map(text).collect()
+}
+
 /// Whose calls a gateway stands for, in words.
 pub(super) fn who(gateway: &GatewayInfo) -> String {
     let from = if gateway.addresses.is_empty() {
         "anywhere".to_owned()
     } else {
-        output::shortened(&gateway.addresses)
+        output::shortened(&sources(gateway))
     };
     match (gateway.mode, &gateway.username) {
         (Mode::IpPort, _) => format!("calls from {from}, source port {}", output::list(&gateway.ports)),

@@ -15,7 +15,7 @@ use clap::Args;
 use super::{Many, apply, apply::BringArgs, output};
 use crate::{
     config::RawDigest,
-    gateway::{Mode, RawGateway, Secret, Weakness},
+    gateway::{Mode, RawGateway, Secret, Weakness, host_name},
 };
 
 /// A table of gateways, or a dump.
@@ -231,6 +231,7 @@ fn gateway(fields: &HashMap<Column, &str>, default: Option<Mode>) -> Result<RawG
     let mut addresses = forms::addresses(fields.get(&Column::Address).copied().unwrap_or_default())?;
     if let (Some(mask), [address]) = (fields.get(&Column::Mask), addresses.as_mut_slice())
         && !address.contains('/')
+        && host_name(address).is_none()
     {
         *address = format!("{address}/{mask}");
     }

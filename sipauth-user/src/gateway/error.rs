@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{MAX_ENTRIES, Mode, Weakness};
+use super::{MAX_ENTRIES, MAX_NAMES, Mode, Weakness};
 use crate::config::DigestError;
 
 /// Something that is allowed and may surprise.
@@ -76,7 +76,9 @@ pub enum GatewayError {
         mode: String,
     },
     /// Not an address.
-    #[error("gateway {gateway}: {text:?} is not an address; write it like 203.0.113.5, 203.0.113.0/24 or 2001:db8::/48")]
+    #[error(
+        "gateway {gateway}: {text:?} is not an address; write it like 203.0.113.5, 203.0.113.0/24, 2001:db8::/48 or sip.carrier.example"
+    )]
     Address {
         /// Its name.
         gateway: String,
@@ -104,6 +106,22 @@ pub enum GatewayError {
         gateway: String,
         /// What was given.
         text: String,
+    },
+    /// A host name without an address.
+    #[error("gateway {gateway}: no address for {name} ({detail}); check the name, and the servers in /etc/resolv.conf, or give addresses")]
+    Unresolved {
+        /// Its name.
+        gateway: String,
+        /// The host name.
+        name: String,
+        /// What became of the question.
+        detail: String,
+    },
+    /// Too many host names.
+    #[error("gateway {gateway}: more than {MAX_NAMES} host names; use addresses, or several gateways")]
+    TooManyNames {
+        /// Its name.
+        gateway: String,
     },
     /// The mode needs an address.
     #[error("gateway {gateway}: mode {mode} needs an address; add --address")]

@@ -43,13 +43,13 @@ pub(super) fn gateways(rows: Vec<Row>) -> Found {
     }
     if made.hashes > 0 {
         made.found.notes.push(format!(
-            "{} of the subscribers have an HA1 and no password: these gateways know MD5 alone",
+            "subscribers with an HA1 and no password, whose gateways know MD5 alone: {}",
             made.hashes
         ));
     }
     if made.differ > 0 {
         made.found.notes.push(format!(
-            "of {} subscribers the password is not that of the HA1: the HA1 was taken, as Kamailio does by default",
+            "subscribers whose password is not that of their HA1, which was taken, as Kamailio does by default: {}",
             made.differ
         ));
     }
