@@ -14,6 +14,7 @@ mod fill;
 mod flows;
 mod history;
 mod measure;
+mod names;
 mod pardons;
 mod refusals;
 mod reload;
@@ -104,6 +105,7 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
     tasks.spawn(control::serve(listener, Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(heartbeat(Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(reload::at_hangup(Arc::clone(&agent), hangup, shutdown.clone()));
+    tasks.spawn(names::refresh(Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(rotate(Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(watch(Arc::clone(&agent), programs, shutdown.clone()));
     let (looker, stop) = (Arc::clone(&agent), shutdown.clone());

@@ -219,6 +219,7 @@ fn given(gateway: &RawGateway) -> Vec<&'static str> {
         username,
         realm,
         password,
+        allow_weak_password,
         credentials,
         digest,
         priority,
@@ -229,6 +230,7 @@ fn given(gateway: &RawGateway) -> Vec<&'static str> {
         ("username", username.is_some()),
         ("realm", realm.is_some()),
         ("password", password.is_some() || credentials.is_some()),
+        ("allow-weak-password", *allow_weak_password),
         ("digest", !digest.is_empty()),
         ("priority", *priority != 0),
     ])
@@ -243,6 +245,7 @@ fn changed(fields: &SetGateway) -> Vec<&'static str> {
         username,
         realm,
         password,
+        allow_weak_password,
         digest,
         priority,
     } = fields;
@@ -253,6 +256,7 @@ fn changed(fields: &SetGateway) -> Vec<&'static str> {
         ("username", username.is_some()),
         ("realm", realm.is_some()),
         ("password", password.is_some()),
+        ("allow-weak-password", *allow_weak_password),
         ("digest", !digest.is_empty()),
         ("priority", priority.is_some()),
     ])

@@ -14,6 +14,7 @@ mod flow;
 mod gateway;
 mod import;
 mod output;
+mod password;
 mod records;
 mod reload;
 mod run;
@@ -36,6 +37,7 @@ pub use self::{
     flow::FlowCommand,
     gateway::{AddArgs, GatewayCommand},
     import::ImportArgs,
+    password::PasswordArgs,
     records::RecordsArgs,
     run::RunArgs,
     trace::TraceArgs,
@@ -76,7 +78,7 @@ pub enum Command {
     Apply(ApplyArgs),
     /// Print all gateways as `apply` reads them, with their credentials
     Export(ExportArgs),
-    /// Take gateways from a CSV file of another product, as `apply` does
+    /// Take gateways from a CSV file of another product, or from a dump of Kamailio's database, as `apply` does
     Import(ImportArgs),
     /// Ban addresses, lift and list bans
     #[command(subcommand)]

@@ -16,8 +16,8 @@ pub use self::{
     messages::{BanRule, ExplainRequest, Refusal, Request, Response, Transport, parse_message},
     reports::{
         ApplyReport, BanInfo, ChallengeInfo, ChangedGateway, Counted, EventRecord, ExplainStep, Explanation, FlowInfo, GatewayCounts,
-        GatewayInfo, GatewayReport, InterfaceStatus, LogStatus, RateInfo, Rates, ReasonCount, RecentCount, ReloadReport, SourceReport,
-        StatsReport, StatusReport, StoreStatus,
+        GatewayInfo, GatewayReport, InterfaceStatus, LogStatus, NameInfo, RateInfo, Rates, ReasonCount, RecentCount, ReloadReport,
+        SourceReport, StatsReport, StatusReport, StoreStatus,
     },
     server::{Caller, Handler, Reply, bind, serve},
     tracing::{TraceField, TraceLine, TraceRecord, TraceRequest},

@@ -4,7 +4,9 @@
 
 mod address;
 mod error;
+mod names;
 mod set;
+mod strength;
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -21,7 +23,9 @@ use crate::{
 pub use self::{
     address::address_text,
     error::{GatewayError, Warning},
+    names::{HostName, MAX_NAMES, MAX_RESOLVED, Names, acceptable, host_name},
     set::SetGateway,
+    strength::{SHORTEST, Weakness, generate},
 };
 
 /// Longest name.
@@ -128,7 +132,7 @@ pub struct RawGateway {
     pub name: String,
     /// See [`Gateway::mode`].
     pub mode: Mode,
-    /// Addresses and prefixes.
+    /// Addresses, prefixes and host names.
     #[serde(default)]
     pub addresses: Vec<String>,
     /// See [`Gateway::ports`].
@@ -143,6 +147,9 @@ pub struct RawGateway {
     /// The password in plain text. Only ever turned into credentials.
     #[serde(default)]
     pub password: Option<Secret>,
+    /// Takes the password although it is easily guessed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_weak_password: bool,
     /// Instead of a password: see [`Gateway::credentials`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Secret>,
@@ -161,8 +168,11 @@ pub struct Gateway {
     pub name: String,
     /// What is verified.
     pub mode: Mode,
-    /// Canonical: host bits zero, IPv4-mapped IPv6 as IPv4, sorted, without repetitions. A single address is a /32 or /128.
+    /// Those in force: given as such, and those that host names stand for now. Canonical: host bits zero, IPv4-mapped IPv6 as IPv4, sorted,
+    /// without repetitions. A single address is a /32 or /128.
     pub addresses: Vec<IpNet>,
+    /// Host names among the addresses as they were given.
+    pub names: Names,
     /// Source ports that pass in mode `ip-port`; sorted, without repetitions.
     pub ports: Vec<u16>,
     /// Digest username in mode `password`, unique over all gateways.
@@ -188,6 +198,7 @@ impl From<&Gateway> for RawGateway {
             username: gateway.username.clone(),
             realm: gateway.realm.clone(),
             password: None,
+            allow_weak_password: false,
             credentials: gateway.credentials.clone(),
             digest: gateway.digest.clone(),
             priority: gateway.priority,
@@ -206,12 +217,13 @@ impl Gateway {
     /// Whether the gateway may call from anywhere.
     #[must_use]
     pub const fn is_anywhere(&self) -> bool {
-        matches!(self.mode, Mode::Password) && self.addresses.is_empty()
+        matches!(self.mode, Mode::Password) && self.addresses.is_empty() && self.names.is_empty()
     }
 
-    /// Addresses as operators write them: a single one without its prefix length.
+    /// Addresses as operators write them: a single one without its prefix length, and host names as such.
     pub fn addresses_text(&self) -> impl Iterator<Item = String> + '_ {
-        self.addresses.iter().map(address_text)
+        let names = self.names.hosts().iter().map(|host| host.name.clone());
+        self.literal_addresses().iter().map(address_text).chain(names)
     }
 
     /// What an operator should hear of this gateway alone; `weakened` in [`crate::compile`] looks at it among others.
@@ -232,7 +244,7 @@ impl Gateway {
 impl RawGateway {
     /// Checks everything that can be checked without the other gateways. `default_realm` stands in where no realm is given;
     /// `present` is the gateway that this one takes the place of, whose credentials stay where username and realm do and no password
-    /// is given; `derive` makes the stored form of (username, realm, password).
+    /// is given; `derive` makes the stored form of (username, realm, password). Host names stand for nothing until [`Gateway::resolve`].
     ///
     /// # Errors
     /// The first rule that is broken.
@@ -243,7 +255,7 @@ impl RawGateway {
         derive: impl FnOnce(&str, &str, &Secret) -> Secret,
     ) -> Result<Gateway, GatewayError> {
         let gateway = check_name(&self.name)?;
-        let addresses = address::parse_all(&gateway, &self.addresses)?;
+        let (addresses, names) = address::parse_all(&gateway, &self.addresses)?;
         let mut ports = self.ports;
         ports.sort_unstable();
         ports.dedup();
@@ -261,7 +273,7 @@ impl RawGateway {
             if let Some((_, what)) = unused.into_iter().find(|(given, _)| *given) {
                 return Err(GatewayError::CredentialsUnused { gateway, mode, what });
             }
-            if addresses.is_empty() {
+            if addresses.is_empty() && names.is_empty() {
                 return Err(GatewayError::NeedsAddress { gateway, mode });
             }
         }
@@ -275,6 +287,7 @@ impl RawGateway {
             name: gateway,
             mode,
             addresses,
+            names,
             ports,
             username: None,
             realm: None,
@@ -299,6 +312,9 @@ impl RawGateway {
                     }
                     if text.len() > 1024 || text.chars().any(char::is_control) {
                         return Err(GatewayError::Password { gateway });
+                    }
+                    if let Some(weakness) = Weakness::of(&username, &password).filter(|_| !self.allow_weak_password) {
+                        return Err(GatewayError::WeakPassword { gateway, weakness });
                     }
                     derive(&username, &realm, &password)
                 }

@@ -18,6 +18,7 @@ pub mod logfile;
 pub mod metrics;
 pub mod netlink;
 pub mod records;
+pub mod resolve;
 pub mod sip;
 pub mod store;
 pub mod tally;

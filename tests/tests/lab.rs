@@ -19,6 +19,8 @@ mod digest;
 mod doctor;
 #[path = "lab/flood.rs"]
 mod flood;
+#[path = "lab/import.rs"]
+mod import;
 #[path = "lab/interop.rs"]
 mod interop;
 #[path = "lab/lifecycle.rs"]
@@ -27,6 +29,10 @@ mod lifecycle;
 mod metrics;
 #[path = "lab/modes.rs"]
 mod modes;
+#[path = "lab/names.rs"]
+mod names;
+#[path = "lab/passwords.rs"]
+mod passwords;
 #[path = "lab/phone.rs"]
 mod phone;
 #[path = "lab/records.rs"]

@@ -72,6 +72,8 @@ const TOOLS: &[Tool] = &[
         Purpose::Peers,
         "scrapes the agent in the lab, and checks the alert rules",
     ),
+    // The package of the program alone: that of the service is `dnsmasq`.
+    tool("dnsmasq", "dnsmasq-base", Purpose::Lab, "the name server of the lab"),
     tool("nft", "nftables", Purpose::Lab, "the NAT of the lab"),
     tool("tcpdump", "tcpdump", Purpose::Lab, "captures of lab traffic"),
     tool("bpftool", "bpftool", Purpose::Lab, "shows programs and maps"),

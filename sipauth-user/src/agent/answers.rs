@@ -8,7 +8,7 @@ use tokio::sync::{broadcast::error::RecvError, mpsc};
 use super::{flows, reload, removed, state::Agent};
 use crate::{
     audit::{Attempt, Author},
-    control::{Caller, Counted, GatewayCounts, GatewayInfo, GatewayReport, Handler, ReasonCount, Reply, Request, Response, StatsReport},
+    control::{Caller, Counted, GatewayCounts, GatewayReport, Handler, ReasonCount, Reply, Request, Response, StatsReport},
     datapath::DatapathError,
 };
 
@@ -76,7 +76,7 @@ impl Agent {
                 .snapshot
                 .sorted()
                 .into_iter()
-                .map(|(id, gateway)| GatewayInfo::new(id, gateway))
+                .map(|(id, gateway)| self.info(id, gateway))
                 .collect(),
         }
     }
@@ -90,13 +90,14 @@ impl Agent {
                 .into_iter()
                 .map(|(_, gateway)| gateway.into())
                 .collect(),
+            names: self.host_names(),
         }
     }
 
     fn show(&self, name: &str) -> Response {
         match self.accounts().snapshot.by_name(name) {
             Some((id, gateway)) => Response::Gateway(GatewayReport {
-                gateway: GatewayInfo::new(id, gateway),
+                gateway: self.info(id, gateway),
                 refusals: self.events.refusals(id),
             }),
             None => crate::gateway::GatewayError::Unknown { gateway: name.to_owned() }.into(),

@@ -22,16 +22,21 @@ fn derive(username: &str, realm: &str, password: &Secret) -> Secret {
 impl Agent {
     /// Adds a gateway: enforced and stored when this returns, or neither.
     pub(super) async fn add(&self, raw: RawGateway) -> Response {
-        let gateway = match raw.validate(&self.settings().realm, None, derive) {
+        let mut gateway = match raw.validate(&self.settings().realm, None, derive) {
             Ok(gateway) => gateway,
             Err(error) => return error.into(),
         };
+        let names: Vec<String> = gateway.names.hosts().iter().map(|host| host.name.clone()).collect();
+        let answers = self.answers(&names).await;
         let store = self.store().await;
         let old = self.accounts_owned();
         if old.snapshot.by_name(&gateway.name).is_some() {
             return GatewayError::Exists { gateway: gateway.name }.into();
         }
-        if let Err(error) = check_username(&old.snapshot, &gateway) {
+        if let Err(error) = answers
+            .give(&mut gateway, &old.snapshot)
+            .and_then(|()| check_username(&old.snapshot, &gateway))
+        {
             return error.into();
         }
         let warnings = self.warnings(&old.snapshot, &gateway);
@@ -56,16 +61,20 @@ impl Agent {
 
     /// Changes fields of a gateway: enforced and stored when this returns, or neither.
     pub(super) async fn set(&self, name: &str, fields: SetGateway) -> Response {
+        let answers = self.answers(fields.addresses.iter().flatten()).await;
         let store = self.store().await;
         let old = self.accounts_owned();
         let Some((id, present)) = old.snapshot.by_name(name) else {
             return GatewayError::Unknown { gateway: name.to_owned() }.into();
         };
-        let gateway = match fields.over(present).validate(&self.settings().realm, Some(present), derive) {
+        let mut gateway = match fields.over(present).validate(&self.settings().realm, Some(present), derive) {
             Ok(gateway) => gateway,
             Err(error) => return error.into(),
         };
-        if let Err(error) = check_username(&old.snapshot, &gateway) {
+        if let Err(error) = answers
+            .give(&mut gateway, &old.snapshot)
+            .and_then(|()| check_username(&old.snapshot, &gateway))
+        {
             return error.into();
         }
         let warnings = self.warnings(&old.snapshot, &gateway);
@@ -117,7 +126,7 @@ impl Agent {
     }
 
     /// Brings maps and snapshot to the state after `edit`, and commits; where a step fails all is as before.
-    async fn carry_out(&self, change: Change, old: &Arc<Accounts>, edit: Edit) -> Result<(), Response> {
+    pub(in crate::agent) async fn carry_out(&self, change: Change, old: &Arc<Accounts>, edit: Edit) -> Result<(), Response> {
         let touched: Vec<u32> = edit.remove.iter().copied().chain(edit.put.iter().map(|(id, _)| *id)).collect();
         for (id, _) in edit.put.iter().filter(|(id, _)| old.snapshot.gateway(*id).is_none()) {
             self.maps().reset_gateway_stats(*id).map_err(|error| Response::failed(&error))?;
@@ -172,7 +181,7 @@ impl Agent {
     }
 
     /// What the operator should hear of a gateway that comes or changes.
-    fn warnings(&self, present: &Snapshot, gateway: &Gateway) -> Vec<String> {
+    pub(in crate::agent) fn warnings(&self, present: &Snapshot, gateway: &Gateway) -> Vec<String> {
         let all = gateway.warnings().into_iter().chain(self.unreachable(gateway));
         all.chain(weakened(present, gateway)).map(|warning| warning.to_string()).collect()
     }

@@ -66,6 +66,13 @@ impl Accounts {
 
     fn enter(&mut self, id: u32, general: &DigestRules) {
         let Some(gateway) = self.snapshot.gateway(id) else { return };
+        // An account without addresses is one from anywhere.
+        if gateway.addresses.is_empty() && !gateway.is_anywhere() {
+            return tracing::error!(
+                gateway = gateway.name,
+                "none of its host names stands for an address: this gateway cannot call"
+            );
+        }
         let (Some(username), Some(realm), Some(secret)) = (&gateway.username, &gateway.realm, &gateway.credentials) else {
             return;
         };

@@ -11,7 +11,7 @@ use sipauth_common::config::{Config, DefaultPolicy};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{directory::Accounts, events::EventLog, fill, flows::Terms, history::History, pardons::Pardons, trace::Tracing};
+use super::{directory::Accounts, events::EventLog, fill, flows::Terms, history::History, names::Names, pardons::Pardons, trace::Tracing};
 use crate::{
     audit::Audit,
     auth::NonceKeys,
@@ -37,6 +37,7 @@ pub(super) struct Agent {
     counts: OnceLock<Counts>,
     census: ArcSwap<Census>,
     pardons: Pardons,
+    names: Names,
     ready: AtomicBool,
     /// Held while programs are put on interfaces or taken off.
     attaching: std::sync::Mutex<()>,
@@ -65,6 +66,7 @@ impl Agent {
         let audit = Arc::new(Audit::new(settings.log_dir.clone()));
         let accounts = Accounts::new(snapshot, &settings);
         Ok(Self {
+            names: Names::new(&settings),
             settings: ArcSwap::from_pointee(settings),
             origin,
             pins,
@@ -174,6 +176,10 @@ impl Agent {
 
     pub(super) const fn pardons(&self) -> &Pardons {
         &self.pardons
+    }
+
+    pub(super) const fn names(&self) -> &Names {
+        &self.names
     }
 
     /// The store, for the caller alone.

@@ -34,6 +34,7 @@ impl Agent {
         let (minute, lately) = moved.as_ref().map_or((None, None), |(minute, lately)| (Some(minute), Some(lately)));
         let (gateways, by_mode) = (accounts.snapshot.len(), by_mode(&accounts.snapshot));
         let default_policy = config::policy_label(accounts.default_policy).to_owned();
+        let host_names = accounts.snapshot.host_count();
         drop(accounts);
         let store = self.store_status(gateways).await;
         let alive = self.maps().config().is_some_and(|config| config.agent_alive(monotonic_ns()));
@@ -66,6 +67,8 @@ impl Agent {
             refused_by_agent: minute.map(refused_by_agent).unwrap_or_default(),
             store,
             realm: settings.realm.clone(),
+            host_names,
+            host_names_failing: self.failing_names(),
             logs: vec![
                 log(&self.records.tally, settings.records, &settings.log_dir),
                 log(&self.audit.tally, Target::File, &settings.log_dir),

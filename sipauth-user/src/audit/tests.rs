@@ -26,6 +26,7 @@ fn raw(name: &str) -> RawGateway {
         username: Some("u".to_owned()),
         realm: None,
         password: Some(Secret::new(SECRET.to_owned())),
+        allow_weak_password: false,
         credentials: Some(Secret::new(format!("MD5:{SECRET}"))),
         digest: RawDigest::default(),
         priority: 0,

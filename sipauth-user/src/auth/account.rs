@@ -90,6 +90,37 @@ impl Ha1 {
         }
     }
 
+    /// From MD5 sums that were made elsewhere, in hex; `with_domain` is that of `username@realm`. `None` for what is none.
+    ///
+    /// The sums of the other functions are not known then. In their places stand such as no password has and nobody can make who does not
+    /// know the MD5 sum; with a constant there, that constant would be a password.
+    #[must_use]
+    pub fn from_md5(plain: &str, with_domain: Option<&str>) -> Option<Self> {
+        let known = plain.to_ascii_lowercase();
+        let unknown = |what: &str| Hash::Sha256.joined(&[b"sipauth", what.as_bytes(), known.as_bytes()]);
+        let hashes = |md5: Option<&str>, form: &str| {
+            let md5 = match md5 {
+                Some(text) => read_hex(Some(&text.to_ascii_lowercase())).ok()?,
+                None => fixed(&unknown(&format!("no MD5 {form}"))),
+            };
+            Some(Hashes {
+                md5,
+                sha256: fixed(&unknown(&format!("no SHA-256 {form}"))),
+                sha512_256: fixed(&unknown(&format!("no SHA-512-256 {form}"))),
+            })
+        };
+        Some(Self {
+            plain: hashes(Some(plain), "plain")?,
+            with_domain: hashes(with_domain, "with domain")?,
+        })
+    }
+
+    /// Whether both have the same MD5 sum for the plain username.
+    #[must_use]
+    pub fn same_md5(&self, other: &Self) -> bool {
+        self.plain.md5 == other.plain.md5
+    }
+
     /// From the text that [`Ha1::to_text`] made.
     ///
     /// # Errors

@@ -82,7 +82,7 @@ fn ask_to_apply(gateways: Vec<RawGateway>, prune: bool, dry_run: bool, socket: &
 }
 
 pub(super) fn export(args: &ExportArgs, socket: &Path) -> anyhow::Result<()> {
-    let Response::Exported { mut gateways } = ask(socket, &Request::Export)? else {
+    let Response::Exported { mut gateways, names } = ask(socket, &Request::Export)? else {
         return Err(unexpected());
     };
     if args.without_credentials {
@@ -92,6 +92,9 @@ pub(super) fn export(args: &ExportArgs, socket: &Path) -> anyhow::Result<()> {
     }
     if args.output.json {
         return output::json(&gateways);
+    }
+    for name in &names {
+        output::line(&format!("# {} is {} now", name.name, output::list(&name.addresses)))?;
     }
     output::line(file::write(&gateways)?.trim_end())
 }

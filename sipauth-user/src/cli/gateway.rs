@@ -1,24 +1,20 @@
 //! `sipauth gateway add|list|show|remove`.
 
-use std::{
-    io::{self, Read},
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
-use super::{OutputArgs, ask, events, output, unexpected};
+use super::{
+    OutputArgs, ask, events, output,
+    password::{PasswordArgs, print_generated},
+    status, unexpected,
+};
 use crate::{
     config::RawDigest,
     control::{GatewayInfo, GatewayReport, Request, Response},
     gateway::{Mode, RawGateway, Secret, SetGateway},
 };
-
-/// Longest password file that is read.
-const MAX_PASSWORD: u64 = 4096;
 
 /// Commands about gateways.
 #[derive(Debug, Subcommand)]
@@ -55,8 +51,8 @@ pub struct AddArgs {
     /// What is verified of its calls
     #[arg(long, value_enum)]
     pub mode: Mode,
-    /// Address or prefix that its packets come from; may be repeated
-    #[arg(long, value_name = "ADDRESS[/LEN]")]
+    /// Address, prefix or host name that its packets come from; may be repeated
+    #[arg(long, value_name = "ADDRESS[/LEN]|NAME")]
     pub address: Vec<String>,
     /// Source port of its packets in mode ip-port; may be repeated
     #[arg(long, value_name = "PORT")]
@@ -81,33 +77,6 @@ pub struct AddArgs {
     pub output: OutputArgs,
 }
 
-/// Where a password comes from: never from the command line itself, which others can see.
-#[derive(Debug, Args)]
-pub struct PasswordArgs {
-    /// Read the password from standard input, up to the end of its first line
-    #[arg(long, conflicts_with = "password_file")]
-    pub password_stdin: bool,
-    /// Read the password from the first line of a file
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
-}
-
-impl PasswordArgs {
-    fn read(&self) -> anyhow::Result<Option<Secret>> {
-        match (&self.password_file, self.password_stdin) {
-            (Some(path), _) => read_password(path).map(Some),
-            (None, true) => first_line(io::stdin().lock()).map(Some),
-            (None, false) => Ok(None),
-        }
-    }
-}
-
-/// The first line of a file.
-pub(super) fn read_password(path: &Path) -> anyhow::Result<Secret> {
-    let file = std::fs::File::open(path).with_context(|| format!("cannot read {}, where a password is to be", path.display()))?;
-    first_line(file)
-}
-
 /// What to change of a gateway. A list takes the place of the whole list that was there.
 #[derive(Debug, Args)]
 pub struct SetArgs {
@@ -116,8 +85,8 @@ pub struct SetArgs {
     /// What is verified of its calls
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
-    /// Address or prefix that its packets come from; may be repeated
-    #[arg(long, value_name = "ADDRESS[/LEN]")]
+    /// Address, prefix or host name that its packets come from; may be repeated
+    #[arg(long, value_name = "ADDRESS[/LEN]|NAME")]
     pub address: Vec<String>,
     /// It may call from anywhere (mode password)
     #[arg(long, conflicts_with = "address")]
@@ -149,6 +118,9 @@ pub struct SetArgs {
 struct Added {
     gateway: GatewayInfo,
     warnings: Vec<String>,
+    /// The one that was made, and is shown here alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generated_password: Option<Secret>,
 }
 
 pub(super) fn execute(command: GatewayCommand, socket: &Path) -> anyhow::Result<()> {
@@ -162,7 +134,8 @@ pub(super) fn execute(command: GatewayCommand, socket: &Path) -> anyhow::Result<
 }
 
 fn add(args: AddArgs, socket: &Path) -> anyhow::Result<()> {
-    let password = args.password.read()?;
+    let password = args.password.read(args.username.as_deref())?;
+    let generated = password.clone().filter(|_| args.password.generate_password);
     let gateway = RawGateway {
         name: args.name,
         mode: args.mode,
@@ -171,6 +144,7 @@ fn add(args: AddArgs, socket: &Path) -> anyhow::Result<()> {
         username: args.username,
         realm: args.realm,
         password,
+        allow_weak_password: args.password.allow_weak_password,
         credentials: None,
         digest: args.digest,
         priority: args.priority,
@@ -178,13 +152,14 @@ fn add(args: AddArgs, socket: &Path) -> anyhow::Result<()> {
     // The agent judges; judging here as well answers a slip without one.
     gateway.clone().validate("sipauth", None, |_, _, _| Secret::default())?;
     match ask(socket, &Request::GatewayAdd { gateway })? {
-        Response::Added { gateway, warnings } => told("added", gateway, warnings, args.output),
+        Response::Added { gateway, warnings } => told("added", gateway, warnings, generated, args.output, socket),
         _ => Err(unexpected()),
     }
 }
 
 fn set(args: SetArgs, socket: &Path) -> anyhow::Result<()> {
-    let password = args.password.read()?;
+    let password = args.password.read(args.username.as_deref())?;
+    let generated = password.clone().filter(|_| args.password.generate_password);
     let addresses = (args.anywhere || !args.address.is_empty()).then_some(args.address);
     let fields = Box::new(SetGateway {
         mode: args.mode,
@@ -193,38 +168,41 @@ fn set(args: SetArgs, socket: &Path) -> anyhow::Result<()> {
         username: args.username,
         realm: args.realm,
         password,
+        allow_weak_password: args.password.allow_weak_password,
         digest: args.digest,
         priority: args.priority,
     });
     match ask(socket, &Request::GatewaySet { name: args.name, fields })? {
-        Response::Changed { gateway, warnings } => told("changed", gateway, warnings, args.output),
+        Response::Changed { gateway, warnings } => told("changed", gateway, warnings, generated, args.output, socket),
         _ => Err(unexpected()),
     }
 }
 
-fn told(done: &str, gateway: GatewayInfo, warnings: Vec<String>, output: OutputArgs) -> anyhow::Result<()> {
+fn told(
+    done: &str,
+    gateway: GatewayInfo,
+    warnings: Vec<String>,
+    generated_password: Option<Secret>,
+    output: OutputArgs,
+    socket: &Path,
+) -> anyhow::Result<()> {
     for warning in &warnings {
         output::note(&format!("warning: {warning}"));
     }
     if output.json {
-        return output::json(&Added { gateway, warnings });
+        return output::json(&Added {
+            gateway,
+            warnings,
+            generated_password,
+        });
     }
     output::line(&format!(
         "{done} gateway {} (mode {}): {}",
         gateway.name,
         gateway.mode,
         who(&gateway)
-    ))
-}
-
-/// The first line, without its end.
-fn first_line(source: impl Read) -> anyhow::Result<Secret> {
-    let mut text = Zeroizing::new(String::with_capacity(4096));
-    source
-        .take(MAX_PASSWORD)
-        .read_to_string(&mut text)
-        .context("the password cannot be read; give it as one line of UTF-8 text")?;
-    Ok(Secret::new(text.lines().next().unwrap_or_default().to_owned()))
+    ))?;
+    generated_password.map_or(Ok(()), |password| print_generated(&gateway, &password, socket))
 }
 
 fn list(output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
@@ -241,7 +219,7 @@ fn list(output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
         let addresses = if gateway.addresses.is_empty() {
             "anywhere".to_owned()
         } else {
-            output::shortened(&gateway.addresses)
+            output::shortened(&sources(gateway))
         };
         let username = gateway.username.clone().unwrap_or_else(|| "-".to_owned());
         [
@@ -271,6 +249,10 @@ fn show(name: String, output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
         output::list(&gateway.addresses)
     };
     output::line(&format!("addresses  {addresses}"))?;
+    for name in &gateway.names {
+        let stands_for = status::unresolved(name).unwrap_or_else(|| format!("is {} now", output::list(&name.addresses)));
+        output::line(&format!("           {} {stands_for}", name.name))?;
+    }
     if !gateway.ports.is_empty() {
         output::line(&format!("ports      {}", output::list(&gateway.ports)))?;
     }
@@ -328,12 +310,21 @@ fn get(name: String, socket: &Path) -> anyhow::Result<GatewayReport> {
     }
 }
 
+/// The addresses of a gateway, each host name with what it stands for.
+fn sources(gateway: &GatewayInfo) -> Vec<String> {
+    let text = |address: &String| match gateway.names.iter().find(|name| name.name == *address) {
+        Some(name) => format!("{address} ({})", output::shortened(&name.addresses)),
+        None => address.clone(),
+    };
+    gateway.addresses.iter().map(text).collect()
+}
+
 /// Whose calls a gateway stands for, in words.
 pub(super) fn who(gateway: &GatewayInfo) -> String {
     let from = if gateway.addresses.is_empty() {
         "anywhere".to_owned()
     } else {
-        output::shortened(&gateway.addresses)
+        output::shortened(&sources(gateway))
     };
     match (gateway.mode, &gateway.username) {
         (Mode::IpPort, _) => format!("calls from {from}, source port {}", output::list(&gateway.ports)),

@@ -1,9 +1,11 @@
-//! `sipauth import`: gateways from a table of another product.
+//! `sipauth import`: gateways from a table of another product, or from a dump of Kamailio's database.
 
+mod dump;
 mod forms;
 
 use std::{
     collections::HashMap,
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -13,15 +15,15 @@ use clap::Args;
 use super::{Many, apply, apply::BringArgs, output};
 use crate::{
     config::RawDigest,
-    gateway::{Mode, RawGateway, Secret},
+    gateway::{Mode, RawGateway, Secret, Weakness, host_name},
 };
 
-/// A table of gateways.
+/// A table of gateways, or a dump.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// CSV file with the names of its columns in the first row
+    /// CSV file with the names of its columns in the first row, or a dump (SQL) of Kamailio's tables subscriber and address
     pub file: PathBuf,
-    /// Mode of the rows that have none
+    /// Mode of the rows that have none (CSV)
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
     /// Leave bad rows out, instead of applying nothing
@@ -65,28 +67,99 @@ impl Column {
     }
 }
 
+/// Longest file that is read.
+const LONGEST: u64 = 512 << 20;
+
 pub(super) fn execute(args: &ImportArgs, socket: &Path) -> anyhow::Result<()> {
-    let text = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
-    let table = read(&text, args.mode).with_context(|| format!("{}; nothing was applied", args.file.display()))?;
-    if !table.ignored.is_empty() {
-        output::note(&format!("columns that are not looked at: {}", table.ignored.join(", ")));
-    }
-    if !table.bad.is_empty() {
-        let bad = table
-            .bad
-            .iter()
-            .map(|(row, what)| format!("{} row {row}: {what}", args.file.display()));
-        let mut lines: Vec<String> = bad.collect();
+    let file = args.file.display();
+    let text = contents(&args.file)?;
+    let mut found = if dump::is_dump(&text) {
+        anyhow::ensure!(
+            args.mode.is_none(),
+            "{file} is a dump, whose tables say the mode; leave --mode out; nothing was applied"
+        );
+        dump::read(&text).map_err(|error| anyhow::anyhow!("{file} {error}; nothing was applied"))?
+    } else {
+        read(&text, args.mode)
+            .with_context(|| format!("{file}; nothing was applied"))?
+            .into()
+    };
+    found.notes.iter().for_each(|what| output::note(what));
+    if !found.bad.is_empty() {
+        let mut lines: Vec<String> = found.bad.iter().map(|what| format!("{file} {what}")).collect();
         if !args.skip_bad {
             lines.push("nothing was applied; --skip-bad leaves these rows out".to_owned());
             return Err(Many(lines.join("\n")).into());
         }
         lines.iter().for_each(|line| output::note(&format!("left out: {line}")));
     }
-    apply::bring(table.gateways, &args.bring, socket)
+    allow_weak(&mut found.gateways);
+    apply::bring(found.gateways, &args.bring, socket)
 }
 
-/// What a file holds.
+fn contents(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let cannot = || format!("cannot read {}", path.display());
+    let file = std::fs::File::open(path).with_context(cannot)?;
+    let mut text = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut text).with_context(cannot)?;
+    anyhow::ensure!(
+        text.len() as u64 <= LONGEST,
+        "{} has more than {} MiB; of a database dump only the tables subscriber and address",
+        path.display(),
+        LONGEST >> 20
+    );
+    Ok(text)
+}
+
+/// What a file holds, of whatever form.
+#[derive(Debug, Default)]
+struct Found {
+    gateways: Vec<RawGateway>,
+    /// Where each bad row is, and what is wrong with it.
+    bad: Vec<String>,
+    /// What the operator should know.
+    notes: Vec<String>,
+}
+
+impl From<Table> for Found {
+    fn from(table: Table) -> Self {
+        let ignored = (!table.ignored.is_empty()).then(|| format!("columns that are not looked at: {}", table.ignored.join(", ")));
+        Self {
+            gateways: table.gateways,
+            bad: table.bad.into_iter().map(|(row, what)| format!("row {row}: {what}")).collect(),
+            notes: ignored.into_iter().collect(),
+        }
+    }
+}
+
+/// Names of weak passwords that are told one by one.
+const NAMED: usize = 20;
+
+/// Takes weak passwords as they are, since their gateways must go on calling, and names whose they are.
+fn allow_weak(gateways: &mut [RawGateway]) {
+    let mut weak = Vec::new();
+    for gateway in gateways {
+        if let (Some(username), Some(password)) = (&gateway.username, &gateway.password)
+            && let Some(weakness) = Weakness::of(username, password)
+        {
+            gateway.allow_weak_password = true;
+            weak.push(format!("{}: {weakness}", gateway.name));
+        }
+    }
+    if weak.is_empty() {
+        return;
+    }
+    output::note(&format!(
+        "warning: weak passwords are taken as they are, {} of them; replace each with `sipauth gateway set NAME --generate-password`:",
+        weak.len()
+    ));
+    weak.iter().take(NAMED).for_each(|one| output::note(&format!("  {one}")));
+    if weak.len() > NAMED {
+        output::note(&format!("  and {} more", weak.len() - NAMED));
+    }
+}
+
+/// What a CSV file holds.
 #[derive(Debug)]
 struct Table {
     gateways: Vec<RawGateway>,
@@ -158,6 +231,7 @@ fn gateway(fields: &HashMap<Column, &str>, default: Option<Mode>) -> Result<RawG
     let mut addresses = forms::addresses(fields.get(&Column::Address).copied().unwrap_or_default())?;
     if let (Some(mask), [address]) = (fields.get(&Column::Mask), addresses.as_mut_slice())
         && !address.contains('/')
+        && host_name(address).is_none()
     {
         *address = format!("{address}/{mask}");
     }
@@ -170,7 +244,7 @@ fn gateway(fields: &HashMap<Column, &str>, default: Option<Mode>) -> Result<RawG
     let priority = priority
         .parse()
         .map_err(|_| format!("{priority:?} is not a priority; write a whole number"))?;
-    let raw = RawGateway {
+    let mut raw = RawGateway {
         name,
         mode,
         addresses,
@@ -179,6 +253,8 @@ fn gateway(fields: &HashMap<Column, &str>, default: Option<Mode>) -> Result<RawG
         username: text(Column::Username).filter(|_| mode == Mode::Password),
         realm: text(Column::Realm).filter(|_| mode == Mode::Password),
         password: text(Column::Password).filter(|_| mode == Mode::Password).map(Secret::new),
+        // Judged later, for all rows together.
+        allow_weak_password: true,
         credentials: None,
         digest: RawDigest::default(),
         priority,
@@ -186,6 +262,7 @@ fn gateway(fields: &HashMap<Column, &str>, default: Option<Mode>) -> Result<RawG
     raw.clone()
         .validate("sipauth", None, |_, _, _| Secret::default())
         .map_err(|error| error.to_string())?;
+    raw.allow_weak_password = false;
     Ok(raw)
 }
 
@@ -218,6 +295,15 @@ mod tests {
         let kamailio = "id,grp,ip_addr,mask,port,tag\n1,1,203.0.113.0,24,0,trunk-1\n";
         let table = read(kamailio.as_bytes(), Some(Mode::Ip)).expect("a table");
         assert_eq!(table.gateways[0].addresses, ["203.0.113.0/24"]);
+    }
+
+    #[test]
+    fn weak_passwords_are_taken_by_name() {
+        let text = "name,mode,username,password\na,password,a1,1234\nb,password,b1,a good one of its own\n";
+        let mut gateways = read(text.as_bytes(), None).expect("a table").gateways;
+        allow_weak(&mut gateways);
+        let allowed: Vec<bool> = gateways.iter().map(|gateway| gateway.allow_weak_password).collect();
+        assert_eq!(allowed, [true, false]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{No, OutputArgs, ask, duration, output, unexpected};
-use crate::control::{LogStatus, RecentCount, Request, Response, StatusReport};
+use crate::control::{LogStatus, NameInfo, RecentCount, Request, Response, StatusReport};
 
 pub(super) fn execute(output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
     let Response::Status(status) = ask(socket, &Request::Status)? else {
@@ -58,6 +58,9 @@ fn lines(status: &StatusReport) -> Vec<String> {
         format!(" ({})", modes.join(", "))
     };
     say("gateways", format!("{}{of_modes}, {changed}", status.gateways));
+    for (name, text) in host_names(status) {
+        say(name, text);
+    }
     say("flows", format!("{} authenticated", status.flows));
     let bans: u64 = status.bans.values().sum();
     let causes: Vec<String> = status
@@ -96,6 +99,32 @@ fn lines(status: &StatusReport) -> Vec<String> {
         say(name, warning.clone());
     }
     lines
+}
+
+/// How many host names there are, and which are not resolved any more.
+fn host_names(status: &StatusReport) -> Vec<(&'static str, String)> {
+    if status.host_names == 0 {
+        return Vec::new();
+    }
+    let all = match status.host_names_failing.len() {
+        0 => status.host_names.to_string(),
+        failing => format!("{}, of which {failing} cannot be resolved now", status.host_names),
+    };
+    let failing = status.host_names_failing.iter();
+    let failing = failing.map(|name| ("", format!("{} {}", name.name, unresolved(name).unwrap_or_default())));
+    std::iter::once(("host names", all)).chain(failing).collect()
+}
+
+/// Since when and why a name is not resolved; `None` for one that is.
+pub(super) fn unresolved(name: &NameInfo) -> Option<String> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let since = now.unwrap_or_default().as_secs().saturating_sub(name.failing_since?);
+    Some(format!(
+        "has not been resolved for {} ({}); its last answer stays in force: {}",
+        duration(since),
+        name.failure.as_deref().unwrap_or("no answer"),
+        output::shortened(&name.addresses)
+    ))
 }
 
 fn log_text(log: &LogStatus) -> String {

@@ -24,6 +24,8 @@ fn every_documented_invocation_is_understood() {
         "sipauth gateway add a --mode password --username g --password-file f --algorithm SHA-256 --algorithm md5 --qop both \
          --accept-without-qop --challenge 407 --nonce-lifetime 60s --one-time-nonces --uri-match loose",
         "sipauth run --interface eth0 --algorithm SHA-512-256 --qop auth-int --one-time-nonces=false --accept-without-qop=true",
+        "sipauth gateway add a --mode password --username g --generate-password",
+        "sipauth gateway set a --password-file f --allow-weak-password",
         "sipauth gateway add a --mode peer --address 203.0.113.9 --priority 3",
         "sipauth gateway list --json",
         "sipauth gateway show a --json",
@@ -68,6 +70,10 @@ fn wrong_arguments_are_answered_in_one_line() {
         (
             "sipauth gateway add a --mode password --password-stdin --password-file f",
             "--password-file",
+        ),
+        (
+            "sipauth gateway add a --mode password --username g --generate-password --password-stdin",
+            "--password-stdin",
         ),
         ("sipauth gateway add a --mode password --algorithm SHA1", "SHA1"),
         ("sipauth ban add nowhere", "'nowhere'"),

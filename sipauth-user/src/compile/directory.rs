@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use rpds::HashTrieMapSync;
 use sipauth_common::{address::Address, policy::Policy};
 
@@ -39,6 +40,8 @@ pub struct Snapshot {
     gateways: HashTrieMapSync<u32, Arc<Gateway>>,
     names: HashTrieMapSync<String, u32>,
     usernames: HashTrieMapSync<Vec<u8>, u32>,
+    /// Host names, and the gateways that have them.
+    hosts: HashTrieMapSync<String, Vec<u32>>,
     sharers: HashTrieMapSync<Place, Vec<u32>>,
     policies: HashTrieMapSync<Place, Policy>,
     /// How many places have a prefix of this length: a look-up tries no other.
@@ -86,6 +89,11 @@ impl Snapshot {
         if let Some(username) = &gateway.username {
             self.usernames.insert_mut(username.clone().into_bytes(), id);
         }
+        for host in gateway.names.hosts() {
+            let mut ids = self.hosts.get(&host.name).cloned().unwrap_or_default();
+            ids.push(id);
+            self.hosts.insert_mut(host.name.clone(), ids);
+        }
         self.anywhere += usize::from(gateway.is_anywhere());
         self.gateways.insert_mut(id, Arc::new(gateway));
         places
@@ -114,6 +122,15 @@ impl Snapshot {
             && self.usernames.get(username) == Some(&id)
         {
             self.usernames.remove_mut(username);
+        }
+        for host in gateway.names.hosts() {
+            let mut ids = self.hosts.get(&host.name).cloned().unwrap_or_default();
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.hosts.remove_mut(&host.name);
+            } else {
+                self.hosts.insert_mut(host.name.clone(), ids);
+            }
         }
         self.anywhere -= usize::from(gateway.is_anywhere());
         self.gateways.remove_mut(&id);
@@ -180,6 +197,31 @@ impl Snapshot {
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<(u32, &Gateway)> {
         self.names.get(name).and_then(|id| Some((*id, self.gateway(*id)?)))
+    }
+
+    /// Every host name that a gateway has, in no order.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.hosts.keys().map(String::as_str)
+    }
+
+    /// How many host names there are.
+    #[must_use]
+    pub fn host_count(&self) -> usize {
+        self.hosts.size()
+    }
+
+    /// What a host name stands for now; `None` where no gateway has it.
+    #[must_use]
+    pub fn host(&self, name: &str) -> Option<&[IpNet]> {
+        let gateway = self.gateway(*self.hosts.get(name)?.first()?)?;
+        let host = gateway.names.hosts().iter().find(|host| host.name == name)?;
+        Some(&host.addresses)
+    }
+
+    /// The gateways that have a host name.
+    #[must_use]
+    pub fn with_host(&self, name: &str) -> &[u32] {
+        self.hosts.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// The gateways that have exactly this place.

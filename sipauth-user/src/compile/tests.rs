@@ -71,6 +71,7 @@ fn gateway(name: &str, mode: Mode, addresses: &[&str], ports: &[u16], priority: 
         name: name.to_owned(),
         mode,
         addresses: addresses.iter().map(|text| text.parse().expect("a network")).collect(),
+        names: crate::gateway::Names::default(),
         ports: ports.to_vec(),
         username: (mode == Mode::Password).then(|| name.to_owned()),
         realm: (mode == Mode::Password).then(|| "test".to_owned()),
@@ -331,4 +332,41 @@ proptest! {
         change.steps.iter().rev().for_each(|step| state.apply(&step.inverse(&change.before)));
         prop_assert_eq!((&state.hosts, &state.nets, &state.ports), (&old.hosts, &old.nets, &old.ports));
     }
+}
+
+#[test]
+fn a_host_name_is_found_with_what_it_stands_for_until_its_last_gateway_goes() {
+    use crate::gateway::{HostName, Names};
+    let named = |id: u32, addresses: &[&str]| {
+        let mut made = gateway(&format!("g{id}"), Mode::Ip, &[], &[], 0);
+        let host = HostName {
+            name: "a.example".to_owned(),
+            addresses: addresses.iter().map(|text| text.parse().expect("a network")).collect(),
+        };
+        made.names = Names::new(vec![host], &[]);
+        made.settle();
+        (id, made)
+    };
+    let first = Snapshot::new(vec![named(1, &["203.0.113.1/32"]), named(2, &["203.0.113.1/32"])]);
+    assert_eq!((first.host_count(), first.with_host("a.example")), (1, &[1, 2][..]));
+    let source = |last| IpAddr::from([203, 0, 113, last]);
+    assert!(first.policy(source(1)).is_some() && first.policy(source(2)).is_none() && !first.anywhere());
+    // Another answer: the old place goes with the last gateway that has it.
+    let (moved, change) = first.edited(Edit {
+        remove: Vec::new(),
+        put: vec![named(1, &["203.0.113.2/32"]), named(2, &["203.0.113.2/32"])],
+    });
+    assert_eq!(change.steps.len(), 2, "one place comes, one goes: {:?}", change.steps);
+    assert!(moved.policy(source(1)).is_none() && moved.policy(source(2)).is_some());
+    assert_eq!(moved.host("a.example").map(|nets| nets[0].addr()), Some(source(2)));
+    let (rest, _) = moved.edited(Edit {
+        remove: vec![1],
+        put: Vec::new(),
+    });
+    assert_eq!(rest.with_host("a.example"), [2]);
+    let (none, _) = rest.edited(Edit {
+        remove: vec![2],
+        put: Vec::new(),
+    });
+    assert_eq!((none.host_count(), none.host("a.example"), none.hosts().count()), (0, None, 0));
 }

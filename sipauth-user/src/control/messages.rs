@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use sipauth_common::sip::{Class, Method};
 
 use super::{
-    ApplyReport, BanInfo, EventRecord, Explanation, FlowInfo, GatewayInfo, GatewayReport, ReloadReport, StatsReport, StatusReport,
-    TraceLine, TraceRequest,
+    ApplyReport, BanInfo, EventRecord, Explanation, FlowInfo, GatewayInfo, GatewayReport, NameInfo, ReloadReport, StatsReport,
+    StatusReport, TraceLine, TraceRequest,
 };
 use crate::{
     gateway::{GatewayError, RawGateway, SetGateway},
@@ -189,6 +189,9 @@ pub enum Response {
     Exported {
         /// Each, with its credentials.
         gateways: Vec<RawGateway>,
+        /// What their host names stand for.
+        #[serde(default)]
+        names: Vec<NameInfo>,
     },
     /// The gateway is gone.
     Removed {

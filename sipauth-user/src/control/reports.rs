@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Transport;
 use crate::{
     config::{RawDigest, XdpMode},
-    gateway::{Gateway, Mode},
+    gateway::{Gateway, HostName, Mode, address_text},
 };
 
 /// What bringing the gateways to a list does, or would do.
@@ -87,6 +87,21 @@ pub struct FlowInfo {
     pub idle: u64,
 }
 
+/// A host name of a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameInfo {
+    /// The name.
+    pub name: String,
+    /// What it stands for by the last good answer; enforced.
+    pub addresses: Vec<String>,
+    /// Since when there is no good answer, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<u64>,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
 /// A gateway without its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayInfo {
@@ -96,8 +111,11 @@ pub struct GatewayInfo {
     pub id: u32,
     /// What is verified.
     pub mode: Mode,
-    /// Addresses and prefixes.
+    /// Addresses, prefixes and host names, as they were given.
     pub addresses: Vec<String>,
+    /// What the host names stand for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<NameInfo>,
     /// Source ports in mode `ip-port`.
     pub ports: Vec<u16>,
     /// Digest username.
@@ -111,6 +129,19 @@ pub struct GatewayInfo {
     pub priority: i32,
 }
 
+impl NameInfo {
+    /// Of a name as far as its gateway knows it.
+    #[must_use]
+    pub fn new(host: &HostName) -> Self {
+        Self {
+            name: host.name.clone(),
+            addresses: host.addresses.iter().map(address_text).collect(),
+            failing_since: None,
+            failure: None,
+        }
+    }
+}
+
 impl GatewayInfo {
     /// Of a gateway and its id.
     #[must_use]
@@ -120,6 +151,7 @@ impl GatewayInfo {
             id,
             mode: gateway.mode,
             addresses: gateway.addresses_text().collect(),
+            names: gateway.names.hosts().iter().map(NameInfo::new).collect(),
             ports: gateway.ports.clone(),
             username: gateway.username.clone(),
             realm: gateway.realm.clone(),
@@ -357,6 +389,12 @@ pub struct StatusReport {
     pub store: StoreStatus,
     /// Realm of challenges.
     pub realm: String,
+    /// How many host names gateways have.
+    #[serde(default)]
+    pub host_names: usize,
+    /// Those that are not resolved any more; their last addresses stay.
+    #[serde(default)]
+    pub host_names_failing: Vec<NameInfo>,
     /// What became of the lines of each log.
     #[serde(default)]
     pub logs: Vec<LogStatus>,

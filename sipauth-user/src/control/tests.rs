@@ -64,6 +64,7 @@ fn password_gateway() -> RawGateway {
         username,
         realm: None,
         password,
+        allow_weak_password: true,
         credentials: None,
         digest: crate::config::RawDigest::default(),
         priority: 0,

@@ -81,6 +81,7 @@ fn gateway(mode: Mode, address: &str, ports: &[u16]) -> Gateway {
         username: (mode == Mode::Password).then(|| "user".to_owned()),
         realm: None,
         password: (mode == Mode::Password).then(|| Secret::new("a password of the tests".to_owned())),
+        allow_weak_password: true,
         credentials: None,
         digest: RawDigest::default(),
         priority: 0,

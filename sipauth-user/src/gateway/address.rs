@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{GatewayError, MAX_ENTRIES};
+use super::{GatewayError, HostName, MAX_ENTRIES, MAX_NAMES, Names, host_name};
 
 /// A network as operators write it: a single address without its prefix length.
 #[must_use]
@@ -16,21 +16,33 @@ pub fn address_text(net: &IpNet) -> String {
     }
 }
 
-/// The addresses of a gateway in canonical form, sorted, without repetitions.
-pub(super) fn parse_all(gateway: &str, texts: &[String]) -> Result<Vec<IpNet>, GatewayError> {
+/// The addresses of a gateway in canonical form, sorted, without repetitions, and the host names among them.
+pub(super) fn parse_all(gateway: &str, texts: &[String]) -> Result<(Vec<IpNet>, Names), GatewayError> {
     if texts.len() > MAX_ENTRIES {
         return Err(GatewayError::TooMany {
             gateway: gateway.to_owned(),
             what: "addresses",
         });
     }
-    let mut addresses = texts
-        .iter()
-        .map(|text| parse(gateway, text.trim()))
-        .collect::<Result<Vec<_>, _>>()?;
+    let (mut addresses, mut hosts) = (Vec::with_capacity(texts.len()), Vec::new());
+    for text in texts {
+        match host_name(text.trim()) {
+            Some(name) => hosts.push(HostName {
+                name,
+                addresses: Vec::new(),
+            }),
+            None => addresses.push(parse(gateway, text.trim())?),
+        }
+    }
+    if hosts.len() > MAX_NAMES {
+        return Err(GatewayError::TooManyNames {
+            gateway: gateway.to_owned(),
+        });
+    }
     addresses.sort_unstable();
     addresses.dedup();
-    Ok(addresses)
+    let names = Names::new(hosts, &addresses);
+    Ok((addresses, names))
 }
 
 /// One address or prefix, in canonical form.

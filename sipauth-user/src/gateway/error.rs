@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{MAX_ENTRIES, Mode};
+use super::{MAX_ENTRIES, MAX_NAMES, Mode, Weakness};
 use crate::config::DigestError;
 
 /// Something that is allowed and may surprise.
@@ -76,7 +76,9 @@ pub enum GatewayError {
         mode: String,
     },
     /// Not an address.
-    #[error("gateway {gateway}: {text:?} is not an address; write it like 203.0.113.5, 203.0.113.0/24 or 2001:db8::/48")]
+    #[error(
+        "gateway {gateway}: {text:?} is not an address; write it like 203.0.113.5, 203.0.113.0/24, 2001:db8::/48 or sip.carrier.example"
+    )]
     Address {
         /// Its name.
         gateway: String,
@@ -104,6 +106,22 @@ pub enum GatewayError {
         gateway: String,
         /// What was given.
         text: String,
+    },
+    /// A host name without an address.
+    #[error("gateway {gateway}: no address for {name} ({detail}); check the name, and the servers in /etc/resolv.conf, or give addresses")]
+    Unresolved {
+        /// Its name.
+        gateway: String,
+        /// The host name.
+        name: String,
+        /// What became of the question.
+        detail: String,
+    },
+    /// Too many host names.
+    #[error("gateway {gateway}: more than {MAX_NAMES} host names; use addresses, or several gateways")]
+    TooManyNames {
+        /// Its name.
+        gateway: String,
     },
     /// The mode needs an address.
     #[error("gateway {gateway}: mode {mode} needs an address; add --address")]
@@ -150,7 +168,9 @@ pub enum GatewayError {
         gateway: String,
     },
     /// Mode `password` needs a password.
-    #[error("gateway {gateway}: mode password needs a password that is not empty; give it with --password-stdin or --password-file")]
+    #[error(
+        "gateway {gateway}: mode password needs a password that is not empty; give it with --password-stdin or --password-file, or let --generate-password make one"
+    )]
     NeedsPassword {
         /// Its name.
         gateway: String,
@@ -186,6 +206,16 @@ pub enum GatewayError {
     Password {
         /// Its name.
         gateway: String,
+    },
+    /// A password that is guessed soon.
+    #[error(
+        "gateway {gateway}: the password is weak: {weakness}; let --generate-password make one, or take this one with --allow-weak-password (in a file allow-weak-password = true)"
+    )]
+    WeakPassword {
+        /// Its name.
+        gateway: String,
+        /// Which rule it breaks.
+        weakness: Weakness,
     },
     /// A setting of its digest.
     #[error("gateway {gateway}: {source}")]

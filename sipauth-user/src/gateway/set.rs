@@ -21,6 +21,9 @@ pub struct SetGateway {
     pub realm: Option<String>,
     /// The password in plain text.
     pub password: Option<Secret>,
+    /// See [`RawGateway::allow_weak_password`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allow_weak_password: bool,
     /// Settings of the digest, one by one.
     pub digest: RawDigest,
     /// See [`Gateway::priority`].
@@ -49,6 +52,7 @@ impl SetGateway {
             username: self.username.or(raw.username),
             realm: self.realm.or(raw.realm),
             password: self.password,
+            allow_weak_password: self.allow_weak_password,
             digest: self.digest.over(raw.digest),
             priority: self.priority.unwrap_or(raw.priority),
             ..raw

@@ -9,6 +9,7 @@ fn raw(mode: Mode, addresses: &[&str]) -> RawGateway {
         username: (mode == Mode::Password).then(|| "user".to_owned()),
         realm: None,
         password: (mode == Mode::Password).then(|| Secret::new("pass".to_owned())),
+        allow_weak_password: true,
         credentials: None,
         digest: RawDigest::default(),
         priority: 0,
@@ -50,6 +51,54 @@ fn addresses_are_brought_to_one_form() {
 }
 
 #[test]
+fn host_names_stand_for_addresses_beside_others() {
+    let given = raw(Mode::Ip, &["203.0.113.9", "B.example", "a.example.", "b.example"]);
+    let mut gateway = check(given).expect("a gateway");
+    assert_eq!(
+        gateway.addresses_text().collect::<Vec<_>>(),
+        ["203.0.113.9", "a.example", "b.example"]
+    );
+    let net = |text: &str| text.parse::<IpNet>().expect("a network");
+    let answer = |name: &str| match name {
+        "a.example" => Ok(vec![net("203.0.113.9/32"), net("2001:db8::1/128")]),
+        "b.example" => Ok(vec![net("203.0.113.1/32")]),
+        _ => Err("no such name".to_owned()),
+    };
+    gateway.resolve(answer).expect("answers");
+    assert_eq!(
+        gateway.addresses,
+        [net("203.0.113.1/32"), net("203.0.113.9/32"), net("2001:db8::1/128")]
+    );
+    // Another answer takes the place of the first, and what was given as an address stays.
+    gateway.resolve(|_| Ok(vec![net("203.0.113.2/32")])).expect("answers");
+    assert_eq!(gateway.addresses, [net("203.0.113.2/32"), net("203.0.113.9/32")]);
+    assert_eq!(RawGateway::from(&gateway).addresses, ["203.0.113.9", "a.example", "b.example"]);
+    let error = gateway
+        .resolve(|_| Err("no such name".to_owned()))
+        .expect_err("no answer")
+        .to_string();
+    assert!(
+        error.contains("a.example") && error.contains("no such name") && error.contains("resolv.conf"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_password_gateway_with_a_host_name_is_never_from_anywhere() {
+    let mut gateway = check(raw(Mode::Password, &["sip.carrier.example"])).expect("a gateway");
+    let stranger = IpAddr::from([198, 51, 100, 66]);
+    assert!(
+        !gateway.is_anywhere() && !gateway.has_source(stranger),
+        "nor before the first answer"
+    );
+    gateway
+        .resolve(|_| Ok(vec!["203.0.113.1/32".parse().expect("a network")]))
+        .expect("answers");
+    assert!(!gateway.is_anywhere() && !gateway.has_source(stranger) && gateway.has_source(IpAddr::from([203, 0, 113, 1])));
+    assert!(check(raw(Mode::Password, &[])).expect("a gateway").is_anywhere());
+}
+
+#[test]
 fn a_wrong_address_is_named_with_the_right_one() {
     let text = refusal(raw(Mode::Ip, &["203.0.113.5/24"]));
     assert!(
@@ -61,7 +110,8 @@ fn a_wrong_address_is_named_with_the_right_one() {
         "203.0.113",
         "203.0.113.5/33",
         "203.0.113.5:5060",
-        "example.org",
+        "example.org:5060",
+        "localhost",
         "2001:db8::/129",
     ] {
         assert!(
@@ -197,6 +247,29 @@ fn a_password_becomes_credentials_and_is_shown_nowhere() {
     assert_eq!(gateway.credentials.as_ref().map(Secret::expose), Some("user:realm:pass"));
     assert!(gateway.is_anywhere() && gateway.has_source(IpAddr::from([1, 2, 3, 4])));
     assert!(!format!("{gateway:?}").contains(":pass"), "{gateway:?}");
+}
+
+#[test]
+fn a_weak_password_is_refused_by_its_rule_unless_it_is_allowed() {
+    let given = |password: &str, allow_weak_password| RawGateway {
+        password: Some(Secret::new(password.to_owned())),
+        allow_weak_password,
+        ..raw(Mode::Password, &[])
+    };
+    let text = refusal(given("1234", false));
+    assert!(
+        text.contains("fewer than 10") && text.contains("--generate-password") && !text.contains("1234"),
+        "{text}"
+    );
+    assert!(check(given("1234", true)).is_ok());
+    assert!(check(given("a password of its own", false)).is_ok());
+    // What is hashed already cannot be judged.
+    let hashed = RawGateway {
+        password: None,
+        credentials: Some(Secret::new(Ha1::derive("user", "realm", "1234").to_text())),
+        ..given("", false)
+    };
+    assert!(check(hashed).is_ok());
 }
 
 #[test]

@@ -198,6 +198,14 @@ impl Snapshot {
             let count = self.gateways.iter().filter(|gateway| gateway.mode == mode).count();
             family.gauge(&[("mode", mode.label())], &u64::try_from(count).unwrap_or(u64::MAX))?;
         }
+        let (names, failing) = self.host_names;
+        let mut family = all.gauge(
+            "sipauth_host_names",
+            "Host names of gateways; of a failing one the last good answer stays in force",
+        )?;
+        for (state, count) in [("resolved", names.saturating_sub(failing)), ("failing", failing)] {
+            family.gauge(&[("state", state)], &count)?;
+        }
         let mut family = all.gauge("sipauth_bans", "Bans in force, by cause; counted every few seconds")?;
         for &(cause, count) in &self.census.bans {
             family.gauge(&[("cause", cause)], &count)?;

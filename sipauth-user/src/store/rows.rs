@@ -6,7 +6,7 @@ use sipauth_common::abi;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow};
 
 use super::{StoreError, classify};
-use crate::gateway::{Gateway, Mode, Secret};
+use crate::gateway::{Gateway, HostName, Mode, Names, Secret};
 
 /// Highest id: 0 is "no gateway".
 pub(super) const MAX_ID: u32 = abi::MAX_GATEWAYS - 1;
@@ -49,9 +49,27 @@ pub(super) async fn load(pool: &SqlitePool, path: &Path) -> Result<Vec<(u32, Gat
             gateway.ports.push(port);
         }
     }
-    for (_, gateway) in &mut gateways {
+    let mut hosts: HashMap<u32, Vec<HostName>> = HashMap::new();
+    for row in sqlx::query("SELECT gateway, name, addresses FROM names")
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(failed)?
+    {
+        let id: u32 = row.try_get(0).map_err(failed)?;
+        let (name, addresses): (&str, &str) = (row.try_get(1).map_err(failed)?, row.try_get(2).map_err(failed)?);
+        let addresses = addresses.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>();
+        hosts.entry(id).or_default().push(HostName {
+            name: name.to_owned(),
+            addresses: addresses.map_err(|_| damaged(format!("{name:?} stands for what is no address")))?,
+        });
+    }
+    for (id, gateway) in &mut gateways {
         gateway.addresses.sort_unstable();
         gateway.ports.sort_unstable();
+        if let Some(hosts) = hosts.remove(id) {
+            gateway.names = Names::new(hosts, &gateway.addresses);
+            gateway.settle();
+        }
     }
     Ok(gateways)
 }
@@ -76,6 +94,7 @@ fn gateway(row: &SqliteRow) -> Result<Result<(u32, Gateway), String>, sqlx::Erro
         name: row.try_get(1)?,
         mode,
         addresses: Vec::new(),
+        names: Names::default(),
         ports: Vec::new(),
         username: row.try_get(3)?,
         realm: row.try_get(4)?,
@@ -121,11 +140,22 @@ pub(super) async fn insert(connection: &mut SqliteConnection, gateways: &[(u32, 
     }
     let networks = gateways
         .iter()
-        .flat_map(|(id, one)| one.addresses.iter().map(|net| (*id, net.to_string())));
+        .flat_map(|(id, one)| one.literal_addresses().iter().map(|net| (*id, net.to_string())));
     for some in networks.collect::<Vec<_>>().chunks(ROWS) {
         let mut insert = QueryBuilder::new("INSERT INTO addresses (gateway, network) ");
         insert.push_values(some, |mut row, (id, network)| {
             row.push_bind(*id).push_bind(network);
+        });
+        insert.build().execute(&mut *connection).await?;
+    }
+    let names = gateways
+        .iter()
+        .flat_map(|(id, one)| one.names.hosts().iter().map(|host| (*id, host)));
+    for some in names.collect::<Vec<_>>().chunks(ROWS) {
+        let mut insert = QueryBuilder::new("INSERT INTO names (gateway, name, addresses) ");
+        insert.push_values(some, |mut row, (id, host)| {
+            let addresses: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
+            row.push_bind(*id).push_bind(&host.name).push_bind(addresses.join(" "));
         });
         insert.build().execute(&mut *connection).await?;
     }

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::{Store, StoreError, classify};
 
 /// Version of the tables, kept in SQLite's `user_version`. A file of version 0 is new.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 /// An address is stored as text, so that a person can read the database when nothing else works any more.
 const TABLES: &str = "
@@ -47,6 +47,16 @@ CREATE TABLE bans (
 /// New in version 3: what was set for one gateway's digest, as JSON; null for nothing.
 const DIGEST: &str = "ALTER TABLE gateways ADD COLUMN digest TEXT;";
 
+/// New in version 4: host names of gateways, and what each stood for by its last good answer, between spaces.
+const NAMES: &str = "
+CREATE TABLE names (
+    gateway INTEGER NOT NULL REFERENCES gateways (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    addresses TEXT NOT NULL,
+    PRIMARY KEY (gateway, name)
+) STRICT, WITHOUT ROWID;
+";
+
 /// Makes the tables in a new file, and what is new in an older one; refuses a damaged or newer one.
 pub(super) async fn check(store: &Store) -> Result<(), StoreError> {
     let path = store.path();
@@ -78,7 +88,10 @@ pub(super) async fn check(store: &Store) -> Result<(), StoreError> {
     if found < 2 {
         sqlx::raw_sql(BANS).execute(&mut *transaction).await.map_err(failed)?;
     }
-    sqlx::raw_sql(DIGEST).execute(&mut *transaction).await.map_err(failed)?;
+    if found < 3 {
+        sqlx::raw_sql(DIGEST).execute(&mut *transaction).await.map_err(failed)?;
+    }
+    sqlx::raw_sql(NAMES).execute(&mut *transaction).await.map_err(failed)?;
     let version = AssertSqlSafe(format!("PRAGMA user_version = {VERSION}"));
     sqlx::raw_sql(version).execute(&mut *transaction).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     auth::{Algorithm, Timestamp},
     config::RawDigest,
-    gateway::{Mode, Secret},
+    gateway::{HostName, Mode, Names, Secret},
 };
 
 fn gateway(name: &str, mode: Mode) -> Gateway {
@@ -16,6 +16,7 @@ fn gateway(name: &str, mode: Mode) -> Gateway {
             "198.51.100.0/24".parse().expect("a network"),
             "2001:db8::1/128".parse().expect("a network"),
         ],
+        names: Names::default(),
         ports: if mode == Mode::IpPort { vec![5060, 5070] } else { Vec::new() },
         username: password.then(|| format!("user-{name}")),
         realm: password.then(|| "realm".to_owned()),
@@ -47,6 +48,39 @@ async fn gateways_survive_a_restart() {
     assert_eq!((again.current, again.previous), (keys.current, None));
     let mode = std::fs::metadata(store.path()).expect("a file").permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
+}
+
+#[tokio::test]
+async fn what_host_names_stood_for_survives_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let net = |text: &str| text.parse::<ipnet::IpNet>().expect("a network");
+    let host = |name: &str, addresses: &[&str]| HostName {
+        name: name.to_owned(),
+        addresses: addresses.iter().map(|text| net(text)).collect(),
+    };
+    let mut named = gateway("named", Mode::Password);
+    named.names = Names::new(
+        vec![
+            host("b.example", &["203.0.113.1/32", "2001:db8::1/128"]),
+            host("a.example", &["203.0.113.2/32"]),
+        ],
+        &[net("198.51.100.0/24")],
+    );
+    named.settle();
+    assert_eq!(named.addresses.len(), 4);
+    let store = Store::open(directory.path()).await.expect("a store");
+    let mut change = store.begin().await.expect("a change");
+    let id = change.add(&named).await.expect("an id");
+    change.commit().await.expect("a commit");
+    store.close().await;
+    let store = Store::open(directory.path()).await.expect("a store");
+    assert_eq!(store.load_all().await.expect("gateways"), [(id, named.clone())]);
+    // A new answer takes the place of the old one.
+    named.resolve(|_| Ok(vec![net("203.0.113.9/32")])).expect("answers");
+    let mut change = store.begin().await.expect("a change");
+    change.replace(id, &named).await.expect("replaced");
+    change.commit().await.expect("a commit");
+    assert_eq!(store.load_all().await.expect("gateways"), [(id, named)]);
 }
 
 #[tokio::test]
@@ -111,7 +145,7 @@ async fn names_and_usernames_are_unique() {
 async fn bans_survive_a_restart_and_a_store_of_version_1_gets_what_it_lacks() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = Store::open(directory.path()).await.expect("a store");
-    sqlx::raw_sql("DROP TABLE bans; ALTER TABLE gateways DROP COLUMN digest; PRAGMA user_version = 1")
+    sqlx::raw_sql("DROP TABLE bans; DROP TABLE names; ALTER TABLE gateways DROP COLUMN digest; PRAGMA user_version = 1")
         .execute(&store.pool)
         .await
         .expect("version 1");
@@ -147,7 +181,7 @@ async fn a_newer_or_damaged_file_is_refused_and_left_alone() {
         .expect("a version");
     store.close().await;
     let error = Store::open(directory.path()).await.expect_err("newer").to_string();
-    assert!(error.contains("version 7") && error.contains("knows 3"), "{error}");
+    assert!(error.contains("version 7") && error.contains("knows 4"), "{error}");
 
     std::fs::write(&path, [0x5a; 8192]).expect("written");
     let error = Store::open(directory.path()).await.expect_err("damaged");

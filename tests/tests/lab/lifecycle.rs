@@ -237,6 +237,7 @@ fn fill(state: &Path) -> anyhow::Result<()> {
             username: None,
             realm: None,
             password: None,
+            allow_weak_password: false,
             credentials: None,
             digest: sipauth_user::config::RawDigest::default(),
             priority: 0,

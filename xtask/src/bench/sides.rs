@@ -17,11 +17,11 @@ use sipauth_tests::{
 use super::cpu;
 
 const USER: &str = "bench";
-const PASSWORD: &str = "lab only";
+const PASSWORD: &str = "of the lab only";
 /// The default realm of sipauth.
 const REALM: &str = "sipauth";
-/// MD5 of `bench:sipauth:lab only`.
-const HA1: &str = "a273b9be132adbd39fc6804e31dd0230";
+/// MD5 of `bench:sipauth:of the lab only`.
+const HA1: &str = "d0047a970c64caeaa94aa4e2cdff5f92";
 /// Where SIPp answers behind Kamailio, which has port 5060.
 const SINK: u16 = 5070;
 /// Time between ACK and BYE: an ACK that a busy proxy holds for a moment must not be overtaken.

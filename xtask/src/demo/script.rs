@@ -7,7 +7,7 @@ use sipauth_tests::peers::{Call, Outcome, Via};
 use super::verdict::Seen;
 
 /// Of the password gateways of the demo.
-pub(super) const PASSWORD: &str = "demo-Secret-1";
+pub(super) const PASSWORD: &str = "only-for-these-calls";
 
 /// What a host is for, in one line.
 pub(super) const fn role(host: Host) -> &'static str {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Agent, derive, shorten};
 use crate::{
+    agent::names::Answers,
     compile::{Edit, Snapshot},
     control::{ApplyReport, ChangedGateway, GatewayInfo, Response},
     gateway::{Gateway, GatewayError, RawGateway},
@@ -27,9 +28,10 @@ impl Plan {
 impl Agent {
     /// Brings the gateways to this list; those that are not in it go only with `prune`. `dry_run` says what would be done.
     pub(in crate::agent) async fn apply(&self, raws: Vec<RawGateway>, prune: bool, dry_run: bool) -> Response {
+        let answers = self.answers(raws.iter().flat_map(|raw| &raw.addresses)).await;
         let store = self.store().await;
         let old = self.accounts_owned();
-        let plan = match plan(raws, prune, &old.snapshot, &self.settings().realm) {
+        let plan = match plan(raws, prune, &old.snapshot, &self.settings().realm, &answers) {
             Ok(plan) => plan,
             Err(errors) => return Response::failed(&errors),
         };
@@ -77,13 +79,14 @@ impl Agent {
 }
 
 /// The difference; else every error, as far as there is room.
-fn plan(raws: Vec<RawGateway>, prune: bool, present: &Snapshot, realm: &str) -> Result<Plan, String> {
+fn plan(raws: Vec<RawGateway>, prune: bool, present: &Snapshot, realm: &str, answers: &Answers) -> Result<Plan, String> {
     let (mut plan, mut errors) = (Plan::default(), Vec::new());
     let mut names = HashSet::with_capacity(raws.len());
     let mut usernames: HashMap<String, String> = HashMap::new();
     for raw in raws {
         let old = present.by_name(&raw.name);
-        let gateway = match raw.validate(realm, old.map(|(_, gateway)| gateway), derive) {
+        let validated = raw.validate(realm, old.map(|(_, gateway)| gateway), derive);
+        let gateway = match validated.and_then(|mut gateway| answers.give(&mut gateway, present).map(|()| gateway)) {
             Ok(gateway) => gateway,
             Err(error) => {
                 errors.push(error.to_string());
@@ -170,6 +173,7 @@ mod tests {
             username: username.map(str::to_owned),
             realm: None,
             password: username.map(|_| Secret::new("secret of the test".to_owned())),
+            allow_weak_password: true,
             credentials: None,
             digest: RawDigest::default(),
             priority: 0,
@@ -193,7 +197,14 @@ mod tests {
         let silent = RawGateway { password: None, ..pw };
         let new = raw("new", Mode::Ip, &["10.0.0.3"], None);
         for prune in [false, true] {
-            let plan = plan(vec![moved.clone(), silent.clone(), new.clone()], prune, &old, "r").unwrap();
+            let plan = plan(
+                vec![moved.clone(), silent.clone(), new.clone()],
+                prune,
+                &old,
+                "r",
+                &Answers::default(),
+            )
+            .unwrap();
             assert_eq!(plan.add.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["new"]);
             assert_eq!(plan.change.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1]);
             assert_eq!((plan.unchanged, plan.remove), (1, if prune { vec![3] } else { Vec::new() }));
@@ -215,6 +226,7 @@ mod tests {
             false,
             &old,
             "r",
+            &Answers::default(),
         )
         .err()
         .unwrap();
@@ -229,6 +241,6 @@ mod tests {
             assert!(error.contains(words), "{words}: {error}");
         }
         // With the other gateway gone, or renamed, the username is free.
-        assert!(plan(vec![raw("c", Mode::Password, &[], Some("u"))], true, &old, "r").is_ok());
+        assert!(plan(vec![raw("c", Mode::Password, &[], Some("u"))], true, &old, "r", &Answers::default()).is_ok());
     }
 }

@@ -88,7 +88,8 @@ fn fields(changed: &ChangedGateway) -> anyhow::Result<Vec<(String, String, Strin
     };
     let mut differ: Vec<_> = names
         .into_iter()
-        .filter(|name| before.get(*name) != after.get(*name))
+        // What host names stand for follows from them.
+        .filter(|name| *name != "names" && before.get(*name) != after.get(*name))
         .map(|name| (name.clone(), text(before.get(name)), text(after.get(name))))
         .collect();
     if changed.password {

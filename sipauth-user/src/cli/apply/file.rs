@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::{super::gateway::read_password, Many};
+use super::{super::password::read_password, Many};
 use crate::{
     config::RawDigest,
     gateway::{Mode, RawGateway, Secret},
@@ -40,6 +40,8 @@ struct Entry {
     password: Option<Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     password_file: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    allow_weak_password: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     credentials: Option<Secret>,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -121,6 +123,7 @@ fn gateway(entry: Entry) -> anyhow::Result<RawGateway> {
         username: entry.username,
         realm: entry.realm,
         password,
+        allow_weak_password: entry.allow_weak_password,
         credentials: entry.credentials,
         digest: entry.digest,
         priority: entry.priority,
@@ -129,6 +132,7 @@ fn gateway(entry: Entry) -> anyhow::Result<RawGateway> {
     let mut checked = raw.clone();
     if checked.mode == Mode::Password && checked.password.is_none() && checked.credentials.is_none() {
         checked.password = Some(Secret::new("known to the agent".to_owned()));
+        checked.allow_weak_password = true;
     }
     checked.validate("sipauth", None, |_, _, _| Secret::default())?;
     Ok(raw)
@@ -151,6 +155,7 @@ pub(super) fn write(gateways: &[RawGateway]) -> anyhow::Result<String> {
             realm: raw.realm,
             password: raw.password,
             password_file: None,
+            allow_weak_password: raw.allow_weak_password,
             credentials: raw.credentials,
             priority: raw.priority,
             digest: raw.digest,

@@ -4,10 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpSubnets, Ipv4Subnets, Ipv6Subnets};
 
+use crate::gateway::host_name;
+
 /// More prefixes than this for one range is a slip.
 const MOST: usize = 256;
 
-/// Single addresses, prefixes, `1.2.3.x` and `1.2.3.*`, ranges `a-b` and `1.2.3.4-20`, several of them between commas, semicolons or
+/// Single addresses, prefixes, host names, `1.2.3.x` and `1.2.3.*`, ranges `a-b` and `1.2.3.4-20`, several of them between commas, semicolons or
 /// white space; each as [`crate::gateway::RawGateway`] takes it.
 ///
 /// # Errors
@@ -18,6 +20,8 @@ pub(super) fn addresses(text: &str) -> Result<Vec<String>, String> {
     for part in parts.filter(|part| !part.is_empty()) {
         if let Some(prefix) = wildcard(part) {
             all.push(prefix);
+        } else if let Some(name) = host_name(part) {
+            all.push(name);
         } else if let Some((first, last)) = part.split_once('-') {
             all.extend(range(first, last).ok_or_else(|| {
                 format!("{part:?} is not a range of addresses; write it like 203.0.113.8-203.0.113.15, the lower one first, or as a prefix")
@@ -26,7 +30,7 @@ pub(super) fn addresses(text: &str) -> Result<Vec<String>, String> {
             all.push(part.to_owned());
         } else {
             return Err(format!(
-                "{part:?} is not an address; write it like 203.0.113.5, 203.0.113.0/24, 203.0.113.x or 203.0.113.8-203.0.113.15"
+                "{part:?} is not an address; write it like 203.0.113.5, 203.0.113.0/24, 203.0.113.x, 203.0.113.8-203.0.113.15 or sip.carrier.example"
             ));
         }
     }
@@ -86,6 +90,7 @@ mod tests {
             ("203.0.113.8-203.0.113.15", &["203.0.113.8/29"]),
             ("203.0.113.7-9", &["203.0.113.7/32", "203.0.113.8/31"]),
             ("2001:db8::-2001:db8::1", &["2001:db8::/127"]),
+            ("sip-1.Carrier.example; 203.0.113.5", &["sip-1.carrier.example", "203.0.113.5"]),
             ("  ", &[]),
         ] {
             assert_eq!(addresses(text), Ok(expected.iter().map(ToString::to_string).collect()), "{text}");
@@ -96,7 +101,8 @@ mod tests {
             "203.x.113.x",
             "203.0.113.9-7",
             "203.0.113.9-2001:db8::1",
-            "host.example",
+            "host",
+            "host.example:5060",
         ] {
             assert!(addresses(wrong).is_err(), "{wrong}");
         }
