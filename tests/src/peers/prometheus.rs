@@ -86,14 +86,15 @@ impl<'a> Prometheus<'a> {
         Ok(())
     }
 
-    /// Names of the alerts that fire, and of those that wait to.
+    /// Names of the alerts that fire.
     ///
     /// # Errors
     /// When Prometheus does not answer.
     pub fn alerts(&self) -> anyhow::Result<Vec<String>> {
         let alerts = self.api("/api/v1/alerts")?;
-        let names = alerts["alerts"].as_array().context("no alerts")?.iter();
-        Ok(names
+        let firing = alerts["alerts"].as_array().context("no alerts")?.iter();
+        Ok(firing
+            .filter(|alert| alert["state"] == "firing")
             .map(|alert| alert["labels"]["alertname"].as_str().unwrap_or_default().to_owned())
             .collect())
     }
