@@ -4,6 +4,7 @@
 //! plain text: it is root's, or a group's that root chose. Neither side logs a request.
 
 mod client;
+mod explanation;
 mod messages;
 mod reports;
 mod server;
@@ -13,11 +14,11 @@ use std::{io, path::PathBuf};
 
 pub use self::{
     client::{Client, ClientError},
+    explanation::{ChallengeInfo, ExplainStep, Explanation, RateInfo, SourceReport},
     messages::{BanRule, ExplainRequest, Refusal, Request, Response, Transport, parse_message},
     reports::{
-        ApplyReport, BanInfo, ChallengeInfo, ChangedGateway, Counted, EventRecord, ExplainStep, Explanation, FlowInfo, GatewayCounts,
-        GatewayInfo, GatewayReport, InterfaceStatus, LogStatus, NameInfo, RateInfo, Rates, ReasonCount, RecentCount, ReloadReport,
-        SourceReport, StatsReport, StatusReport, StoreStatus,
+        ApplyReport, BanInfo, ChangedGateway, Counted, EventRecord, FlowInfo, GatewayCounts, GatewayInfo, GatewayReport, InterfaceStatus,
+        LogStatus, NameInfo, Rates, ReasonCount, RecentCount, ReloadReport, StatsReport, StatusReport, StoreStatus,
     },
     server::{Caller, Handler, Reply, bind, serve},
     tracing::{TraceField, TraceLine, TraceRecord, TraceRequest},

@@ -83,16 +83,18 @@ pub fn mode_of(interface: &str) -> Result<Option<XdpMode>, DatapathError> {
 /// Whether [`attach_ingress`] would find the interface, and nobody else's program on it. To be asked before anything is pinned.
 ///
 /// # Errors
-/// No such interface, or a foreign program.
+/// No such interface, or a foreign program, or pins of another layout.
 pub fn preflight(interface: &str, root: &Path) -> Result<(), DatapathError> {
     let Some(present) = present(index(interface)?)? else {
         return Ok(());
     };
-    if Pins::at(root).link(interface, INGRESS).exists() {
-        Ok(())
-    } else {
-        Err(foreign(interface, &present))
+    let pins = Pins::at(root);
+    if pins.link(interface, INGRESS).exists() {
+        return Ok(());
     }
+    // After an upgrade it may well be ours, of an earlier layout.
+    pins.refuse_other_layouts()?;
+    Err(foreign(interface, &present))
 }
 
 /// Attaches the XDP program to `interface` and pins the link.

@@ -87,7 +87,7 @@ impl Pins {
     }
 
     /// Other layouts have maps that this version would misread, and programs that go on enforcing what they say.
-    fn refuse_other_layouts(&self) -> Result<(), DatapathError> {
+    pub(super) fn refuse_other_layouts(&self) -> Result<(), DatapathError> {
         let Ok(entries) = fs::read_dir(&self.root) else { return Ok(()) };
         for entry in entries.flatten() {
             let name = entry.file_name();
