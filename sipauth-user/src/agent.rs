@@ -7,6 +7,7 @@ mod answers;
 mod bans;
 mod census;
 mod change;
+mod damage;
 mod directory;
 mod events;
 mod explain;
@@ -18,6 +19,7 @@ mod names;
 mod pardons;
 mod refusals;
 mod reload;
+mod service;
 mod state;
 mod status;
 mod trace;
@@ -30,29 +32,30 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::{directory::Punted, state::Agent};
+use self::{damage::Contents, directory::Punted, state::Agent};
 use crate::{
     auth::{self, Timestamp},
-    compile::Snapshot,
     config::{Origin, Settings},
     control::{self, Transport},
     datapath::{self, Events, Pins},
-    metrics, records,
-    store::Store,
+    metrics,
+    privilege::Privileged,
+    records,
+    store::{Store, StoreError},
     worker::{Options, PuntPorts, Workers},
 };
 
 /// The kernel program takes the agent for dead after [`fill::HEARTBEAT_LIMIT`]; this is well below.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How often to see whether new nonce keys are due.
-const KEY_LOOK: Duration = Duration::from_secs(600);
+/// How often to see whether new nonce keys or a new copy of the store are due.
+const STORE_LOOK: Duration = Duration::from_secs(600);
 
 /// Runs until SIGTERM, SIGINT or `sipauth detach`. Enforcement goes on after the first two. SIGHUP has the settings read again from
 /// their `origin`.
 ///
 /// # Errors
 /// Anything that keeps it from starting, and a worker that ended by itself.
-pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
+pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     // Before anything else: without a handler it would end the agent.
     let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
@@ -62,29 +65,32 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
         datapath::preflight(interface, &settings.bpffs)?;
     }
     let pins = Pins::open(&settings.bpffs)?;
-    let store = Store::open(&settings.state_dir).await?;
-    let snapshot = Snapshot::new(store.load_all().await?);
-    let keys = store.nonce_keys(unix_now()).await?;
+    let contents = Contents::load(&settings, &pins).await?;
 
-    let mut programs = datapath::load(Some(&pins))?;
-    fill::sources(&programs.maps, &snapshot.tables())?;
-    fill::ports(&programs.maps, &settings)?;
-    fill::flows(&programs.maps, &snapshot)?;
-    bans::fill(&programs.maps, &store.bans().await?)?;
-    let gateways = snapshot.len();
+    let place = pins.clone();
+    let programs = privileged.run(move || datapath::load(Some(&place)))?;
+    contents.fill(&programs.maps, &settings)?;
+    let gateways = contents.snapshot.len();
     let (records, refusals) = records::queue();
     let agent = Arc::new(Agent::new(
         (settings, origin),
         (pins, Arc::clone(&programs.maps)),
         records,
-        store,
-        snapshot,
-        keys,
+        contents,
+        privileged,
         shutdown.clone(),
     )?);
     let recorder = records::start(&agent.records, refusals, Arc::clone(&agent) as _).context("cannot start a thread")?;
-    let workers = start_workers(&agent, &shutdown)?;
-    agent.set_counts(workers.counts());
+    let workers = match agent.damage() {
+        None => {
+            let (shared, stop) = (Arc::clone(&agent), shutdown.clone());
+            Some(agent.privileged.run(move || start_workers(&shared, &stop))?)
+        }
+        Some(_) => None,
+    };
+    if let Some(workers) = &workers {
+        agent.set_counts(workers.counts());
+    }
     let metrics = match agent.settings().metrics {
         Some(address) => Some(metrics::Server::bind(address).await?),
         None => None,
@@ -96,17 +102,34 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
     let mut sampled = Events::open(agent.maps())?;
     // Not before the sockets are there: from the first beat on an earlier agent's program hands over packets. At a port that nobody
     // listens at they would be lost, also where failing open was asked for, and answered with an ICMP error that names that port.
-    agent.beat()?;
-    agent.attach(&mut programs).inspect_err(|_| agent.say_goodbye())?;
-    agent.set_ready();
-    info!(gateways, "ready");
+    // Without workers the kernel program is to know that nobody is there.
+    if workers.is_some() {
+        agent.beat()?;
+    } else {
+        agent.say_goodbye();
+    }
+    let (programs, attached) = with(&agent, programs, |agent, programs| agent.attach(programs));
+    attached.inspect_err(|_| agent.say_goodbye())?;
+    agent.privileged.finish(datapath::later_capability(agent.pins()))?;
+    if workers.is_some() {
+        agent.set_ready();
+        info!(gateways, "ready");
+    } else {
+        warn!(
+            "attached what was pinned: flows, modes ip and ip-port go on as they were; what needs the agent is treated as while it is down"
+        );
+    }
 
     let tasks = tokio_util::task::TaskTracker::new();
     tasks.spawn(control::serve(listener, Arc::clone(&agent), shutdown.clone()));
-    tasks.spawn(heartbeat(Arc::clone(&agent), shutdown.clone()));
+    service::started(&agent);
+    tasks.spawn(service::watchdog(Arc::clone(&agent), shutdown.clone()));
+    if workers.is_some() {
+        tasks.spawn(heartbeat(Arc::clone(&agent), shutdown.clone()));
+        tasks.spawn(keep(Arc::clone(&agent), shutdown.clone()));
+    }
     tasks.spawn(reload::at_hangup(Arc::clone(&agent), hangup, shutdown.clone()));
     tasks.spawn(names::refresh(Arc::clone(&agent), shutdown.clone()));
-    tasks.spawn(rotate(Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(watch(Arc::clone(&agent), programs, shutdown.clone()));
     let (looker, stop) = (Arc::clone(&agent), shutdown.clone());
     tasks.spawn(async move { looker.look(stop).await });
@@ -124,10 +147,11 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
     }
 
     wait(&shutdown).await?;
+    service::stopping();
     shutdown.cancel();
     // From here on the kernel program decides alone; it should know at once, not when the heartbeat is late.
     agent.say_goodbye();
-    let ended = tokio::task::spawn_blocking(move || workers.stop())
+    let ended = tokio::task::spawn_blocking(move || workers.map_or(Ok(()), Workers::stop))
         .await
         .context("a worker could not be awaited")?;
     tasks.close();
@@ -158,10 +182,12 @@ fn raise_descriptors() {
 /// # Errors
 /// A pin that cannot be removed.
 pub fn detach(bpffs: &Path) -> anyhow::Result<Vec<String>> {
-    let pins = Pins::at(bpffs);
-    let removed = removed(&pins);
-    datapath::detach(&pins, None)?;
-    Ok(removed)
+    let mut all = Vec::new();
+    for pins in Pins::of_all_layouts(bpffs) {
+        all.extend(removed(&pins));
+        datapath::detach(&pins, None)?;
+    }
+    Ok(all)
 }
 
 /// What a detachment will have removed.
@@ -220,21 +246,32 @@ async fn heartbeat(agent: Arc<Agent>, shutdown: CancellationToken) {
     }
 }
 
-/// Makes new nonce keys when the time has come.
-async fn rotate(agent: Arc<Agent>, shutdown: CancellationToken) {
-    let mut looks = tokio::time::interval(KEY_LOOK);
+/// Looks after the store: makes new nonce keys when the time has come, and renews its copy after changes.
+async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
+    let mut looks = tokio::time::interval(STORE_LOOK);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = looks.tick() => {}
         }
-        match agent.store().await.nonce_keys(unix_now()).await {
+        // Found damaged, it stays so until it is restored, which takes a restart.
+        let Ok(store) = agent.store().await else { return };
+        match store.nonce_keys(unix_now()).await {
             Ok(keys) if keys.current != agent.keys().current => match agent.set_keys(keys) {
                 Ok(()) => info!("new nonce keys"),
                 Err(error) => warn!(%error, "new nonce keys are not used yet"),
             },
             Ok(_) => {}
+            Err(error @ StoreError::Corrupt { .. }) => agent.set_damage(&error),
             Err(error) => warn!(%error, "the nonce keys cannot be renewed; those in use stay"),
+        }
+        // Changes need not wait for the copy.
+        let readable = Store::clone(&store);
+        drop(store);
+        match readable.back_up().await {
+            Ok(()) => {}
+            Err(error @ StoreError::Corrupt { .. }) => agent.set_damage(&error),
+            Err(error) => warn!(%error, "the copy of the store cannot be renewed"),
         }
     }
 }
@@ -245,9 +282,22 @@ async fn watch(agent: Arc<Agent>, mut programs: datapath::Programs, shutdown: Ca
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = looks.tick() => agent.attach_lost(&mut programs),
+            _ = looks.tick() => (programs, ()) = with(&agent, programs, Agent::attach_lost),
         }
     }
+}
+
+/// Does something with the programs where that is allowed.
+fn with<T: Send + 'static>(
+    agent: &Arc<Agent>,
+    mut programs: datapath::Programs,
+    job: impl FnOnce(&Agent, &mut datapath::Programs) -> T + Send + 'static,
+) -> (datapath::Programs, T) {
+    let shared = Arc::clone(agent);
+    agent.privileged.run(move || {
+        let result = job(&shared, &mut programs);
+        (programs, result)
+    })
 }
 
 /// Until someone asks for the end.

@@ -17,6 +17,7 @@ mod output;
 mod password;
 mod records;
 mod reload;
+mod restore;
 mod run;
 mod stats;
 mod status;
@@ -39,6 +40,7 @@ pub use self::{
     import::ImportArgs,
     password::PasswordArgs,
     records::RecordsArgs,
+    restore::RestoreArgs,
     run::RunArgs,
     trace::TraceArgs,
 };
@@ -96,6 +98,8 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Stop enforcing: take the programs off the interfaces and remove all pins
     Detach(DetachArgs),
+    /// Put a copy in the place of a damaged gateway database, while the agent is stopped
+    Restore(RestoreArgs),
     /// Sampled refusals
     Events(EventsArgs),
     /// The last refused calls
@@ -149,11 +153,18 @@ impl Cli {
             Command::Status(output) => status::execute(output, &socket),
             Command::Doctor(args) => doctor::execute(*args, self.socket),
             Command::Detach(args) => detach::execute(&args, &socket),
+            Command::Restore(args) => restore::execute(&args, &socket),
             Command::Events(args) => events::execute(&args, &socket),
             Command::Records(args) => records::execute(&args, &socket),
             Command::Trace(args) => trace::execute(&args, &socket),
         }
     }
+}
+
+/// The definition of the command line, for what is made from it.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
 }
 
 /// The whole program: parses, executes, and says in one line what went wrong.

@@ -191,7 +191,7 @@ pub enum ConfigError {
         error: Box<ConfigError>,
     },
     /// No interface.
-    #[error("interface: none given; name the interface that SIP arrives on, with --interface eth0")]
+    #[error("interface: none given; name the one that SIP arrives on, by --interface eth0 or in the file: interface = [\"eth0\"]")]
     NoInterface,
     /// Not an interface name.
     #[error("interface: {name:?} cannot be the name of an interface; `ip link` lists them")]

@@ -17,11 +17,12 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{ProgramError, SchedClassifier, Xdp},
 };
-use sipauth_common::abi;
+use sipauth_common::{abi, config::Config};
 use tracing::debug;
 
 pub use attach::{
-    Attached, EgressHook, XdpMode, attach_egress, attach_ingress, detach, has_program, index, interfaces, mode_of, preflight,
+    Attached, EgressHook, XdpMode, attach_egress, attach_ingress, detach, has_program, index, interfaces, later_capability, mode_of,
+    preflight,
 };
 pub use counters::Occupancy;
 pub use error::DatapathError;
@@ -57,6 +58,21 @@ pub fn load(pins: Option<&Pins>) -> Result<Programs, DatapathError> {
         }
         result => result,
     }
+}
+
+/// The settings that an earlier agent left in force; `None` where none has filled the maps.
+///
+/// # Errors
+/// A pinned map of another shape, or one that cannot be read.
+pub fn pinned_config(pins: &Pins) -> Result<Option<Config>, DatapathError> {
+    let pin = pins.map(abi::MAP_CONFIG);
+    if !pin.exists() {
+        return Ok(None);
+    }
+    pins.check(OBJECT)?;
+    let read = || sys::lookup::<u32, Config>(&sys::open_pin(&pin)?, &0);
+    let config = read().map_err(|source| DatapathError::File { path: pin.clone(), source })?;
+    Ok(config.filter(|config| config.layout == abi::LAYOUT))
 }
 
 /// [`load`] with a named ingress program.

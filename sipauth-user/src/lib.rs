@@ -17,6 +17,7 @@ pub mod gateway;
 pub mod logfile;
 pub mod metrics;
 pub mod netlink;
+pub mod privilege;
 pub mod records;
 pub mod resolve;
 pub mod sip;

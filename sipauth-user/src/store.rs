@@ -4,16 +4,21 @@
 //! it where that fails, so that store, maps and answer agree. After a kill in between the store wins.
 
 mod bans;
+mod copies;
 mod keys;
 mod rows;
 mod schema;
 
 use std::{
     collections::HashSet,
-    fs::{DirBuilder, OpenOptions, Permissions},
+    fs::{self, DirBuilder, OpenOptions, Permissions},
     io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,7 +27,11 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
 };
 
-pub use self::bans::StoredBan;
+pub use self::{
+    bans::StoredBan,
+    copies::{Restored, ago, restore},
+    keys::passing_keys,
+};
 use crate::gateway::Gateway;
 
 /// File name of the database in the state directory.
@@ -40,7 +49,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Written by a later version.
-    #[error("{} has schema version {found}, this sipauth knows {known}; install a sipauth that knows {found}, or restore a backup", path.display())]
+    #[error("{} has schema version {found}, this sipauth knows {known}; install a sipauth that knows {found}, or go back to the copy that it made of version {known} or before: `sipauth restore FILE` (sipauth.db.v*.bak)", path.display())]
     Newer {
         /// The database.
         path: PathBuf,
@@ -50,12 +59,18 @@ pub enum StoreError {
         known: i64,
     },
     /// Not a database, or damaged.
-    #[error("{} is damaged ({detail}); restore it from a backup, or move it away to start empty", path.display())]
+    #[error("{} is damaged ({detail}); {}", path.display(), copies::remedy(path))]
     Corrupt {
         /// The database.
         path: PathBuf,
         /// What SQLite or a check said.
         detail: String,
+    },
+    /// Nothing to restore from.
+    #[error("there is no copy of the database in {}; name one", directory.display())]
+    NoCopy {
+        /// The state directory.
+        directory: PathBuf,
     },
     /// Name or username is taken.
     #[error("gateway {gateway}: its name or username is taken; choose another")]
@@ -93,6 +108,8 @@ pub enum StoreError {
 pub struct Store {
     pool: SqlitePool,
     path: PathBuf,
+    /// Something changed since the recent copy was made.
+    changed: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -102,6 +119,7 @@ impl Store {
     /// It cannot be opened, is damaged, or is of a later version. The file is left as it was.
     pub async fn open(state_dir: &Path) -> Result<Self, StoreError> {
         let path = state_dir.join(FILE);
+        let changed = Arc::new(AtomicBool::new(copies::outdated(&path)));
         prepare(state_dir, &path)?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
@@ -116,9 +134,26 @@ impl Store {
             .connect_with(options)
             .await;
         let pool = opened.map_err(|source| classify(&path, source))?;
-        let store = Self { pool, path };
+        let store = Self { pool, path, changed };
         schema::check(&store).await?;
         Ok(store)
+    }
+
+    /// The same for an agent. A database that is missing or empty is a new one only where none was `used`, nor left a copy; else it is damaged.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_used(state_dir: &Path, used: bool) -> Result<Self, StoreError> {
+        let path = state_dir.join(FILE);
+        let empty = match fs::metadata(&path) {
+            Ok(found) => found.len() == 0,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if empty && (used || copies::exist(state_dir)) {
+            let detail = "it is missing or empty, although an agent has used it".to_owned();
+            return Err(StoreError::Corrupt { path, detail });
+        }
+        Self::open(state_dir).await
     }
 
     /// The database file.
@@ -158,6 +193,7 @@ impl Store {
         Ok(Change {
             transaction,
             path: self.path.clone(),
+            changed: Arc::clone(&self.changed),
         })
     }
 
@@ -172,6 +208,7 @@ impl Store {
 pub struct Change {
     transaction: Transaction<'static, Sqlite>,
     path: PathBuf,
+    changed: Arc<AtomicBool>,
 }
 
 impl Change {
@@ -268,7 +305,9 @@ impl Change {
     /// The disk.
     pub async fn commit(self) -> Result<(), StoreError> {
         let path = self.path;
-        self.transaction.commit().await.map_err(|source| classify(&path, source))
+        self.transaction.commit().await.map_err(|source| classify(&path, source))?;
+        self.changed.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Takes the change back. Dropping it does the same, a little later.
@@ -303,21 +342,29 @@ fn prepare(state_dir: &Path, path: &Path) -> Result<(), StoreError> {
     file.set_permissions(Permissions::from_mode(0o600)).map_err(failed(path))
 }
 
-/// SQLite's result codes 11 (corrupt) and 26 (not a database) mean a damaged file.
+/// SQLite's result codes 11 (corrupt), 24 and 26 (not a database) and 522 (short read) mean a damaged file. So do a table or column that is not there (1) and a
+/// value that cannot be read: this program has made and written all of them.
 fn classify(path: &Path, source: sqlx::Error) -> StoreError {
-    let code = source
-        .as_database_error()
-        .and_then(|error| error.code())
-        .and_then(|code| code.parse::<u32>().ok());
-    match code.map(|code| code & 0xff) {
-        Some(11 | 26) => StoreError::Corrupt {
+    let damaged = match &source {
+        sqlx::Error::Database(error) => match error.code().and_then(|code| code.parse::<u32>().ok()) {
+            Some(522) => true,
+            Some(1) => error.message().starts_with("no such"),
+            Some(code) => matches!(code & 0xff, 11 | 24 | 26),
+            None => false,
+        },
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnIndexOutOfBounds { .. } => true,
+        _ => false,
+    };
+    if damaged {
+        StoreError::Corrupt {
             path: path.to_owned(),
             detail: source.to_string(),
-        },
-        _ => StoreError::Sql {
+        }
+    } else {
+        StoreError::Sql {
             path: path.to_owned(),
             source,
-        },
+        }
     }
 }
 

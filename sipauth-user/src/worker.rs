@@ -187,7 +187,11 @@ impl Workers {
         let (stop, all) = (starting.clone(), self.shutdown.clone());
         let run = move || {
             let _ends_all = serve::EndsAll(all);
-            body(&stop);
+            // What reads a peer's bytes has no rights but those of its sockets.
+            match crate::privilege::relinquish() {
+                Ok(()) => body(&stop),
+                Err(error) => tracing::error!(%error, "a worker cannot give up its capabilities"),
+            }
         };
         match thread::Builder::new().name(name).spawn(run) {
             Ok(thread) => self.threads.push(thread),
@@ -263,6 +267,12 @@ pub struct Work {
 }
 
 impl Counts {
+    /// Whether every worker has run its loop since the call before; seconds should lie between them.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        counters::ask(&self.counters)
+    }
+
     /// As [`Workers::outcomes`].
     #[must_use]
     pub fn outcomes(&self) -> Vec<(Outcome, u64)> {

@@ -57,7 +57,11 @@ pub struct Agent<'a> {
     socket: PathBuf,
     bpffs: PathBuf,
     log: PathBuf,
+    prefix: Vec<String>,
 }
+
+/// A user without rights, for [`Agent::as_nobody`].
+pub const NOBODY: u32 = 65_534;
 
 impl<'a> Agent<'a> {
     /// Starts an agent with an empty store on the softswitch's interface and waits until it enforces.
@@ -90,13 +94,55 @@ impl<'a> Agent<'a> {
             log: state.join("agent.log"),
             bpffs: lab.bpffs().join(format!("agent-{n}")),
             state,
+            prefix: Vec::new(),
         })
+    }
+
+    /// Runs it as a user who owns its directories and has these capabilities alone (as `setpriv` writes them, `+bpf,+net_raw`).
+    ///
+    /// # Errors
+    /// When a directory cannot be given to that user.
+    pub fn as_nobody(mut self, capabilities: &str) -> anyhow::Result<Self> {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        std::fs::create_dir_all(&self.bpffs)?;
+        for dir in [&self.bpffs, &self.state] {
+            chown(dir, Some(NOBODY), Some(NOBODY))?;
+        }
+        // Where the build put it, nobody else may go.
+        let binary = self.state.join("sipauth");
+        std::fs::copy(&self.binary, &binary)?;
+        std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755))?;
+        self.binary = binary;
+        let (user, set) = (NOBODY.to_string(), format!("-all,{capabilities}"));
+        let words = [
+            "setpriv",
+            "--reuid",
+            &user,
+            "--regid",
+            &user,
+            "--clear-groups",
+            "--inh-caps",
+            &set,
+            "--bounding-set",
+            &set,
+            "--ambient-caps",
+            &set,
+        ];
+        self.prefix = words.map(str::to_owned).to_vec();
+        Ok(self)
     }
 
     /// The command line of `run`.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = self.lab.command(Host::Softswitch, &self.binary);
+        let mut command = match self.prefix.split_first() {
+            None => self.lab.command(Host::Softswitch, &self.binary),
+            Some((first, rest)) => {
+                let mut command = self.lab.command(Host::Softswitch, first);
+                command.args(rest).arg(&self.binary);
+                command
+            }
+        };
         command.args(["run", "--interface", "eth0", "--port", "5060"]);
         command
             .arg("--state-dir")
@@ -123,17 +169,21 @@ impl<'a> Agent<'a> {
     /// # Errors
     /// As [`Agent::start`].
     pub fn restart(&mut self) -> anyhow::Result<Duration> {
+        self.restart_until(|line| line.split(|c: char| !c.is_alphanumeric()).any(|word| word == "ready"))
+    }
+
+    /// Starts it, and waits for a line of its log instead.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn restart_until(&mut self, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Duration> {
         ensure!(self.child.is_none(), "the agent runs already");
         let out = File::options().create(true).append(true).open(&self.log)?;
         let before = out.metadata()?.len();
         let begin = Instant::now();
         self.child = Some(self.command().stdout(out.try_clone()?).stderr(out).spawn()?);
         loop {
-            if self
-                .log_since(before)
-                .lines()
-                .any(|l| l.split(|c: char| !c.is_alphanumeric()).any(|w| w == "ready"))
-            {
+            if self.log_since(before).lines().any(&wanted) {
                 return Ok(begin.elapsed());
             }
             if let Some(status) = self.child.as_mut().context("no child")?.try_wait()? {

@@ -10,3 +10,4 @@ pub mod lab;
 pub mod model;
 pub mod peers;
 pub mod privilege;
+pub mod system;

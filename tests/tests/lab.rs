@@ -35,10 +35,14 @@ mod names;
 mod passwords;
 #[path = "lab/phone.rs"]
 mod phone;
+#[path = "lab/privileges.rs"]
+mod privileges;
 #[path = "lab/records.rs"]
 mod records;
 #[path = "lab/reload.rs"]
 mod reload;
+#[path = "lab/store.rs"]
+mod store;
 #[path = "lab/support.rs"]
 mod support;
 #[path = "lab/tcp.rs"]

@@ -1,5 +1,5 @@
-//! The project's tasks. A developer and CI run the same commands: `cargo xtask setup | build | demo | fuzz | lint | test | test-vm |
-//! bench`.
+//! The project's tasks. A developer and CI run the same commands: `cargo xtask setup | build | demo | dist | fuzz | lint | test |
+//! test-vm | bench`.
 
 use std::process::ExitCode;
 
@@ -8,9 +8,11 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod build;
 mod demo;
+mod dist;
 mod fuzz;
 mod lint;
 mod object;
+mod package;
 mod report;
 mod setup;
 mod shell;
@@ -48,6 +50,12 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
+    /// Build the Debian package
+    Dist {
+        /// Without optimisation, for a try
+        #[arg(long)]
+        debug: bool,
+    },
     /// Fuzz what reads a peer's bytes
     Fuzz(fuzz::Options),
     /// Check formatting, lints and the built object
@@ -64,6 +72,7 @@ fn main() -> ExitCode {
         Task::Build { release } => build::run(release),
         Task::Bench { what } => setup::ensure(setup::Purpose::Peers).and_then(|()| bench::run(&what)),
         Task::Demo { keep } => setup::ensure(setup::Purpose::Lab).and_then(|()| demo::run(keep)),
+        Task::Dist { debug } => dist::run(debug),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Lint => lint::run(),
         Task::Test(options) => test::run(&options),

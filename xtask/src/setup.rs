@@ -22,10 +22,14 @@ pub(crate) enum Purpose {
     Build,
     /// Check formatting and lints, fuzz.
     Lint,
+    /// Make a Debian package.
+    Dist,
     /// Run agent and SIP peers in network namespaces.
     Lab,
     /// Run the other SIP programs there as well, which bring many libraries along.
     Peers,
+    /// Install the package in a root of its own.
+    Package,
     /// Boot another kernel in a virtual machine.
     Vm,
 }
@@ -50,6 +54,7 @@ const fn tool(program: &'static str, package: &'static str, purpose: Purpose, wh
 const TOOLS: &[Tool] = &[
     tool("gcc", "gcc libc6-dev", Purpose::Build, "compiles SQLite and links"),
     tool("c++", "g++", Purpose::Lint, "compiles the fuzzer's engine"),
+    tool("dpkg-shlibdeps", "dpkg-dev", Purpose::Dist, "finds out what the package depends on"),
     tool("ip", "iproute2", Purpose::Lab, "network namespaces of the lab"),
     tool(
         "sipp",
@@ -77,10 +82,23 @@ const TOOLS: &[Tool] = &[
     tool("nft", "nftables", Purpose::Lab, "the NAT of the lab"),
     tool("tcpdump", "tcpdump", Purpose::Lab, "captures of lab traffic"),
     tool("bpftool", "bpftool", Purpose::Lab, "shows programs and maps"),
+    tool("curl", "curl", Purpose::Lab, "asks the agent for its metrics"),
+    tool(
+        "systemd-nspawn",
+        "systemd-container",
+        Purpose::Package,
+        "boots that Debian in the lab",
+    ),
+    tool(
+        "debootstrap",
+        "debootstrap",
+        Purpose::Package,
+        "makes a clean Debian to install the package in",
+    ),
     tool("qemu-system-x86_64", "qemu-system-x86", Purpose::Vm, "runs another kernel"),
     tool("busybox", "busybox-static", Purpose::Vm, "the shell inside the VM"),
     tool("cpio", "cpio", Purpose::Vm, "packs the VM's file system"),
-    tool("strip", "binutils", Purpose::Vm, "makes test binaries small enough to boot"),
+    tool("strip", "binutils", Purpose::Dist, "makes binaries smaller"),
     tool("xz", "xz-utils", Purpose::Vm, "unpacks kernel modules"),
 ];
 

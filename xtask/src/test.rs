@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
 
 use crate::{
+    package,
     report::{Counts, Reader},
     setup::{self, Purpose},
     shell::{self, heading, is_root},
@@ -38,6 +39,8 @@ enum Ring {
     Kernel,
     /// Real SIP peers in network namespaces; root
     Lab,
+    /// The Debian package in a clean system that boots in the lab; root
+    Package,
     /// The programs in the distribution's 6.1 kernel; not in the default set
     Vm,
 }
@@ -49,6 +52,7 @@ impl Ring {
             Self::Object => "object: the built kernel program",
             Self::Kernel => "kernel: the programs in this kernel, packet by packet",
             Self::Lab => "lab: real SIP peers in network namespaces",
+            Self::Package => "package: installed, run, upgraded and removed in a clean system",
             Self::Vm => "vm: the programs in the distribution's 6.1 kernel",
         }
     }
@@ -63,6 +67,7 @@ impl Ring {
         match self {
             Self::Kernel => Purpose::Lab,
             Self::Lab => Purpose::Peers,
+            Self::Package => Purpose::Package,
             Self::Host | Self::Object | Self::Vm => Purpose::Build,
         }
     }
@@ -77,6 +82,7 @@ impl Ring {
             Self::Object => &[&["--workspace", "--test", "object", "--", "--show-output"]],
             Self::Kernel => &[&["--workspace", "--test", "kernel", "--test", "egress", "--", "--show-output"]],
             Self::Lab => &[&["--workspace", "--test", "lab", "--", "--show-output", "--test-threads=1"]],
+            Self::Package => &[&["--workspace", "--test", "package", "--", "--show-output", "--test-threads=1"]],
             Self::Vm => &[],
         }
     }
@@ -86,7 +92,7 @@ impl Ring {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let no_skip = options.no_skip || is_ci();
     let rings = if options.rings.is_empty() {
-        &[Ring::Host, Ring::Object, Ring::Kernel, Ring::Lab]
+        &[Ring::Host, Ring::Object, Ring::Kernel, Ring::Lab, Ring::Package]
     } else {
         options.rings.as_slice()
     };
@@ -133,12 +139,18 @@ fn run_ring(ring: Ring, no_skip: bool) -> Result<Counts> {
             ..Counts::default()
         });
     }
+    let environment = if ring == Ring::Package {
+        package::environment()?
+    } else {
+        Vec::new()
+    };
     let mut total = Counts::default();
     for arguments in ring.commands() {
         let mut reader = Reader::new(ring != Ring::Host);
         let mut cargo = shell::cargo();
         cargo.args(["test", "--no-fail-fast"]).args(*arguments);
         cargo.env("SIPAUTH_BIN", shell::target_dir().join("debug/sipauth"));
+        cargo.envs(environment.iter().map(|(key, value)| (key, value)));
         if no_skip {
             cargo.env("SIPAUTH_REQUIRE_PRIVILEGES", "1");
         }

@@ -28,7 +28,10 @@ impl Agent {
         };
         let names: Vec<String> = gateway.names.hosts().iter().map(|host| host.name.clone()).collect();
         let answers = self.answers(&names).await;
-        let store = self.store().await;
+        let store = match self.store().await {
+            Ok(store) => store,
+            Err(damaged) => return damaged,
+        };
         let old = self.accounts_owned();
         if old.snapshot.by_name(&gateway.name).is_some() {
             return GatewayError::Exists { gateway: gateway.name }.into();
@@ -62,7 +65,10 @@ impl Agent {
     /// Changes fields of a gateway: enforced and stored when this returns, or neither.
     pub(super) async fn set(&self, name: &str, fields: SetGateway) -> Response {
         let answers = self.answers(fields.addresses.iter().flatten()).await;
-        let store = self.store().await;
+        let store = match self.store().await {
+            Ok(store) => store,
+            Err(damaged) => return damaged,
+        };
         let old = self.accounts_owned();
         let Some((id, present)) = old.snapshot.by_name(name) else {
             return GatewayError::Unknown { gateway: name.to_owned() }.into();
@@ -101,7 +107,10 @@ impl Agent {
 
     /// Removes a gateway: refused and forgotten when this returns, or neither.
     pub(super) async fn remove(&self, name: &str) -> Response {
-        let store = self.store().await;
+        let store = match self.store().await {
+            Ok(store) => store,
+            Err(damaged) => return damaged,
+        };
         let old = self.accounts_owned();
         let mut change = match store.begin().await {
             Ok(change) => change,

@@ -55,6 +55,9 @@ impl Source for Agent {
     }
 
     fn ready(&self) -> Result<(), String> {
+        if let Some(damage) = self.damage() {
+            return Err(damage.to_owned());
+        }
         if !self.is_ready() {
             return Err("the agent is starting".to_owned());
         }

@@ -223,7 +223,9 @@ impl Agent {
 
     /// Enforces what these names stand for now, in one change.
     async fn move_gateways(&self, changed: &HashMap<String, Vec<IpNet>>) -> Result<(), String> {
-        let store = self.store().await;
+        let Ok(store) = self.store().await else {
+            return Err(self.damage().unwrap_or("the store is closed: the agent ends").to_owned());
+        };
         let old = self.accounts_owned();
         let ids: HashSet<u32> = changed.keys().flat_map(|name| old.snapshot.with_host(name)).copied().collect();
         let mut put = Vec::with_capacity(ids.len());

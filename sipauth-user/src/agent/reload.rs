@@ -16,7 +16,10 @@ impl Agent {
     /// Reads the settings again. What is in force then is in the answer; where anything is wrong, nothing changes.
     pub(super) async fn reload(&self) -> Response {
         // Gateways are not changed meanwhile, under settings that are on their way out.
-        let _store = self.store().await;
+        let _store = match self.store().await {
+            Ok(store) => store,
+            Err(damaged) => return damaged,
+        };
         let read = match self.origin().read() {
             Ok(read) => read,
             Err(error) => return Response::failed(&format!("{error}; nothing was applied")),

@@ -11,14 +11,18 @@ use sipauth_common::config::{Config, DefaultPolicy};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{directory::Accounts, events::EventLog, fill, flows::Terms, history::History, names::Names, pardons::Pardons, trace::Tracing};
+use super::{
+    damage::Contents, directory::Accounts, events::EventLog, fill, flows::Terms, history::History, names::Names, pardons::Pardons,
+    trace::Tracing,
+};
 use crate::{
     audit::Audit,
     auth::NonceKeys,
-    compile::Snapshot,
     config::{Origin, Settings},
+    control::Response,
     datapath::{self, DatapathError, Maps, Pins, Programs, monotonic_ns},
     metrics::Census,
+    privilege::Privileged,
     records::Records,
     store::Store,
     worker::Counts,
@@ -29,7 +33,10 @@ pub(super) struct Agent {
     settings: ArcSwap<Settings>,
     origin: Origin,
     pins: Pins,
-    store: tokio::sync::Mutex<Store>,
+    /// `None` where it is damaged.
+    store: tokio::sync::Mutex<Option<Store>>,
+    /// What is wrong with the store.
+    pub(super) damage: OnceLock<String>,
     maps: Arc<Maps>,
     config: std::sync::Mutex<Config>,
     accounts: ArcSwap<Accounts>,
@@ -42,6 +49,7 @@ pub(super) struct Agent {
     /// Held while programs are put on interfaces or taken off.
     attaching: std::sync::Mutex<()>,
     began: Instant,
+    pub(super) privileged: Privileged,
     pub(super) audit: Arc<Audit>,
     pub(super) records: Records,
     pub(super) events: EventLog,
@@ -57,30 +65,39 @@ impl Agent {
         (settings, origin): (Settings, Origin),
         (pins, maps): (Pins, Arc<Maps>),
         records: Records,
-        store: Store,
-        snapshot: Snapshot,
-        keys: NonceKeys,
+        contents: Contents,
+        privileged: Privileged,
         shutdown: CancellationToken,
     ) -> Result<Self, DatapathError> {
-        let config = fill::config(&settings, snapshot.anywhere(), keys.mark());
         let audit = Arc::new(Audit::new(settings.log_dir.clone()));
-        let accounts = Accounts::new(snapshot, &settings);
-        Ok(Self {
+        let mut config = fill::config(&settings, contents.snapshot.anywhere(), contents.keys.mark());
+        let mut accounts = Accounts::new(contents.snapshot, &settings);
+        let (store, damage) = match contents.store {
+            Ok(store) => (Some(store), None),
+            Err((damage, kept)) => {
+                accounts.default_policy = kept;
+                config.default_policy = kept as u32;
+                (None, Some(damage))
+            }
+        };
+        let agent = Self {
             names: Names::new(&settings),
             settings: ArcSwap::from_pointee(settings),
             origin,
             pins,
             store: tokio::sync::Mutex::new(store),
+            damage: OnceLock::new(),
             maps,
             config: std::sync::Mutex::new(config),
             accounts: ArcSwap::from_pointee(accounts),
-            keys: ArcSwap::from_pointee(keys),
+            keys: ArcSwap::from_pointee(contents.keys),
             counts: OnceLock::new(),
             census: ArcSwap::default(),
             pardons: Pardons::default(),
             ready: AtomicBool::new(false),
             attaching: std::sync::Mutex::new(()),
             began: Instant::now(),
+            privileged,
             audit,
             records,
             events: EventLog::new(),
@@ -89,7 +106,11 @@ impl Agent {
             changed: std::sync::Mutex::default(),
             terms: Terms::default(),
             shutdown,
-        })
+        };
+        if let Some(damage) = damage {
+            agent.set_damage(&damage);
+        }
+        Ok(agent)
     }
 
     /// What is in force now.
@@ -182,14 +203,19 @@ impl Agent {
         &self.names
     }
 
-    /// The store, for the caller alone.
-    pub(super) async fn store(&self) -> tokio::sync::MutexGuard<'_, Store> {
-        self.store.lock().await
+    /// The store, for the caller alone; the answer to give where it is damaged.
+    pub(super) async fn store(&self) -> Result<tokio::sync::MappedMutexGuard<'_, Store>, Response> {
+        let store = self.store.lock().await;
+        if let Some(damaged) = self.damaged() {
+            return Err(damaged);
+        }
+        tokio::sync::MutexGuard::try_map(store, Option::as_mut).map_err(|_| Response::failed(&"the store is closed: the agent ends"))
     }
 
-    /// The store, unless a change has it.
-    pub(super) fn store_now(&self) -> Option<tokio::sync::MutexGuard<'_, Store>> {
-        self.store.try_lock().ok()
+    /// The store, unless a change has it, or it is damaged.
+    pub(super) fn store_now(&self) -> Option<tokio::sync::MappedMutexGuard<'_, Store>> {
+        let store = self.store.try_lock().ok()?;
+        tokio::sync::MutexGuard::try_map(store, Option::as_mut).ok()
     }
 
     pub(super) fn set_ready(&self) {
@@ -197,7 +223,7 @@ impl Agent {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        self.ready.load(Ordering::Acquire) && self.damage().is_none()
     }
 
     pub(super) const fn began(&self) -> Instant {
@@ -244,7 +270,8 @@ impl Agent {
     /// Takes everything down; the agent ends then, and puts nothing back.
     pub(super) fn detach_all(&self) -> Result<(), DatapathError> {
         let _turn = self.attaching.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        datapath::detach(&self.pins, None)?;
+        let pins = self.pins.clone();
+        self.privileged.run(move || datapath::detach(&pins, None))?;
         self.shutdown.cancel();
         Ok(())
     }
@@ -289,7 +316,14 @@ impl Agent {
     }
 
     pub(super) async fn close(&self) {
-        self.store.lock().await.close().await;
+        if let Some(store) = &*self.store.lock().await {
+            if self.damage().is_none()
+                && let Err(error) = store.back_up().await
+            {
+                warn!(%error, "the copy of the store cannot be renewed");
+            }
+            store.close().await;
+        }
     }
 
     /// The gateways now, for a change of them.

@@ -19,6 +19,7 @@ use crate::{
     metrics::Census,
     netlink,
     records::Target,
+    store,
     tally::Tally,
 };
 
@@ -93,6 +94,12 @@ impl Agent {
     }
 
     async fn store_status(&self, gateways: usize) -> StoreStatus {
+        if let Some(damage) = self.damage() {
+            return StoreStatus {
+                path: self.settings().state_dir.join(store::FILE),
+                health: damage.to_owned(),
+            };
+        }
         // A change holds the store for as long as it takes, and status should not wait for it.
         let Some(store) = self.store_now() else {
             return StoreStatus {
@@ -126,14 +133,25 @@ impl Agent {
         {
             warnings.push(format!("{} has no link: nothing arrives there", interface.name));
         }
-        if !alive {
+        if self.damage().is_some() && self.counts().is_none() {
+            let down = if self.settings().fail_open {
+                "are admitted (fail open)"
+            } else {
+                "are refused"
+            };
+            warnings.push(format!(
+                "the store is damaged and no change is taken: the gateways of before are enforced, but nobody knows their passwords; new password calls {down}"
+            ));
+        } else if self.damage().is_some() {
+            warnings.push("the store is damaged and no change is taken; `sipauth export` still prints the gateways".to_owned());
+        } else if !alive {
             warnings
                 .push("the kernel program takes the agent for dead: its heartbeat does not arrive; the agent's log says why".to_owned());
         }
         if self.settings().default_policy == PolicyChoice::Allow {
             warnings.push("strangers are admitted (default-policy allow)".to_owned());
         }
-        if !matches!(store.health.as_str(), "ok" | "busy") {
+        if self.damage().is_none() && !matches!(store.health.as_str(), "ok" | "busy") {
             warnings.push(format!("the store: {}; restart the agent to enforce what it has", store.health));
         }
         for map in census

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::{
     config::{Origin, PolicyChoice, RawDigest, RawSettings, XdpMode},
+    privilege::Privileged,
     records::Target,
 };
 
@@ -122,11 +123,13 @@ impl RunArgs {
 pub(super) fn run(args: RunArgs, socket: Option<PathBuf>) -> anyhow::Result<()> {
     let origin = args.origin(socket);
     let settings = origin.read()?.settings;
+    // Before there is any other thread.
+    let privileged = Privileged::begin(&settings)?;
     // Control, metrics and housekeeping; workers bring runtimes of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(crate::agent::run(settings, origin))
+    runtime.block_on(crate::agent::run(settings, origin, privileged))
 }

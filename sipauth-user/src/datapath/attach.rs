@@ -10,6 +10,7 @@ use aya::programs::{
     xdp::XdpLink,
 };
 use aya::sys::SyscallError;
+use caps::Capability;
 use netlink_packet_route::link::XdpAttached;
 use sipauth_common::abi;
 use tracing::{debug, error, info};
@@ -92,7 +93,7 @@ pub fn preflight(interface: &str, root: &Path) -> Result<(), DatapathError> {
     if pins.link(interface, INGRESS).exists() {
         return Ok(());
     }
-    // After an upgrade it may well be ours, of an earlier layout.
+    // After an upgrade it may well be ours, of an earlier layout: not to be taken off as a stranger's would be.
     pins.refuse_other_layouts()?;
     Err(foreign(interface, &present))
 }
@@ -239,6 +240,12 @@ fn clsact(program: &mut SchedClassifier, interface: &str) -> Result<(), Datapath
     Ok(())
 }
 
+/// The capability that changes what is attached, besides the handles of it: netlink asks for one.
+#[must_use]
+pub fn later_capability(pins: &Pins) -> Option<Capability> {
+    (!pins.linked(CLSACT).is_empty()).then_some(Capability::CAP_NET_ADMIN)
+}
+
 /// Interfaces that have our XDP link pinned.
 #[must_use]
 pub fn interfaces(pins: &Pins) -> Vec<String> {
@@ -270,13 +277,23 @@ pub fn detach(pins: &Pins, interface: Option<&str>) -> Result<(), DatapathError>
         fs::remove_dir(&pin).map_err(|source| file(&pin, source))?;
     }
     if interface.is_none() {
-        for name in abi::MAPS {
-            remove(&pins.map(name))?;
+        // Whatever maps its layout has; nobody else pins there.
+        for entry in fs::read_dir(pins.dir()).into_iter().flatten().flatten() {
+            remove(&entry.path())?;
         }
         for dir in [pins.dir(), pins.root()] {
             match fs::remove_dir(dir) {
-                // What else is in there is not ours.
-                Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                // What else is in there is not ours, nor is the directory where somebody made it for us: a service's unit, for one.
+                Err(error)
+                    if !matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound
+                            | io::ErrorKind::DirectoryNotEmpty
+                            | io::ErrorKind::ResourceBusy
+                            | io::ErrorKind::PermissionDenied
+                            | io::ErrorKind::ReadOnlyFilesystem
+                    ) =>
+                {
                     return Err(file(dir, error));
                 }
                 _ => {}
@@ -333,7 +350,7 @@ fn foreign(interface: &str, present: &Program) -> DatapathError {
         .flatten()
         .find(|program| program.id() == present.id)
         .and_then(|program| program.name_as_str().map(str::to_owned))
-        .unwrap_or_else(|| "without a name".to_owned());
+        .unwrap_or_else(|| "whose name only root sees".to_owned());
     DatapathError::Foreign {
         interface: interface.to_owned(),
         program,

@@ -39,7 +39,7 @@ pub enum DatapathError {
     },
     /// Pins of another layout version.
     #[error(
-        "{path} holds pins of layout {found}, this version has layout {expected}; run `sipauth detach` with the version that made them, then start again"
+        "{path} holds pins of layout {found}, this version has layout {expected}: what they enforce goes on; run `sipauth detach`, which ends that, and start again at once"
     )]
     LayoutVersion {
         /// The directory of all pins.

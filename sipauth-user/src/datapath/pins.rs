@@ -1,6 +1,7 @@
 //! Where maps and links are pinned: `<bpffs>/v<layout>/`, and the checks before something that is pinned is used.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -52,6 +53,19 @@ impl Pins {
         }
     }
 
+    /// The pin directories of all layouts that are there.
+    #[must_use]
+    pub fn of_all_layouts(root: &Path) -> Vec<Self> {
+        let entries = fs::read_dir(root).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| layout(&entry.file_name()).is_some())
+            .map(|entry| Self {
+                root: root.to_owned(),
+                dir: entry.path(),
+            })
+            .collect()
+    }
+
     /// The directory of this layout.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -90,10 +104,8 @@ impl Pins {
     pub(super) fn refuse_other_layouts(&self) -> Result<(), DatapathError> {
         let Ok(entries) = fs::read_dir(&self.root) else { return Ok(()) };
         for entry in entries.flatten() {
-            let name = entry.file_name();
-            if let Some(version) = name.to_str().and_then(|name| name.strip_prefix('v'))
+            if let Some(version) = layout(&entry.file_name())
                 && version != abi::LAYOUT.to_string()
-                && version.bytes().all(|b| b.is_ascii_digit())
             {
                 return Err(DatapathError::LayoutVersion {
                     path: self.root.clone(),
@@ -135,6 +147,12 @@ impl Pins {
     }
 }
 
+/// The version in the name of a pin directory.
+fn layout(name: &OsStr) -> Option<String> {
+    let version = name.to_str()?.strip_prefix('v')?;
+    (!version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit())).then(|| version.to_owned())
+}
+
 /// Makes sure that `root` will be on a bpf file system; mounts it at its place where nobody has.
 ///
 /// # Errors
@@ -146,7 +164,7 @@ pub fn mount_bpffs(root: &Path) -> Result<(), DatapathError> {
     }
     if mountable(root) {
         mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-            .map_err(|errno| file(Path::new(BPFFS), errno.into()))?;
+            .map_err(|_| DatapathError::NotBpffs { path: root.to_owned() })?;
         info!(path = BPFFS, "mounted the bpf file system");
         return Ok(());
     }

@@ -73,18 +73,23 @@ unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long>
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Detaches the link that is pinned at `path` (kernel 5.9). Without it the program would go some time after the pin and the last
-/// handle: the kernel lets go of links in its own time.
-pub(super) fn detach_link(path: &Path) -> io::Result<()> {
+/// A handle of what is pinned at `path`. The kernel asks for permission to read and write the file, for nothing else.
+pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let mut pinned = Pinned {
         path: name.as_ptr() as u64,
         ..Pinned::default()
     };
     // SAFETY: `path` points at a string that ends with a zero.
-    let link = unsafe { bpf(OBJ_GET, &mut pinned) }?;
+    let fd = unsafe { bpf(OBJ_GET, &mut pinned) }?;
     // SAFETY: a file descriptor that the kernel has just made for us.
-    let link = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(link).map_err(io::Error::other)?) };
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(io::Error::other)?) })
+}
+
+/// Detaches the link that is pinned at `path` (kernel 5.9). Without it the program would go some time after the pin and the last
+/// handle: the kernel lets go of links in its own time.
+pub(super) fn detach_link(path: &Path) -> io::Result<()> {
+    let link = open_pin(path)?;
     // SAFETY: no pointers.
     unsafe { bpf(LINK_DETACH, &mut Link { fd: fd(&link) }) }.map(drop)
 }

@@ -1,6 +1,6 @@
 //! Bans of the operator. Those that failures made due are in the kernel's map only.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::atomic::Ordering};
 
 use sqlx::Row as _;
 
@@ -66,7 +66,9 @@ impl Store {
                 .await
                 .map_err(failed)?;
         }
-        transaction.commit().await.map_err(failed)
+        transaction.commit().await.map_err(failed)?;
+        self.changed.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Removes a ban; false where there was none.
@@ -76,6 +78,7 @@ impl Store {
     pub async fn remove_ban(&self, address: IpAddr) -> Result<bool, StoreError> {
         let delete = sqlx::query("DELETE FROM bans WHERE address = ?").bind(address.to_string());
         let done = delete.execute(&self.pool).await.map_err(|source| classify(self.path(), source))?;
+        self.changed.store(true, Ordering::Release);
         Ok(done.rows_affected() > 0)
     }
 }

@@ -48,6 +48,17 @@ impl Store {
     }
 }
 
+/// Keys that nobody keeps.
+///
+/// # Errors
+/// The kernel's random numbers fail.
+pub fn passing_keys() -> Result<NonceKeys, StoreError> {
+    Ok(NonceKeys {
+        current: random().map_err(StoreError::Random)?,
+        previous: None,
+    })
+}
+
 /// `None` also for a value of another length, which no version of this program wrote: it is made anew.
 async fn read<const N: usize>(transaction: &mut Transaction<'static, Sqlite>, key: &str) -> Result<Option<[u8; N]>, sqlx::Error> {
     let value: Option<Vec<u8>> = sqlx::query_scalar("SELECT value FROM settings WHERE key = ?")

@@ -1,6 +1,8 @@
 //! The tables, and the version of them that a file has.
 
-use sqlx::{AssertSqlSafe, Row as _};
+use std::path::Path;
+
+use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
 
 use super::{Store, StoreError, classify};
 
@@ -57,29 +59,19 @@ CREATE TABLE names (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Makes the tables in a new file, and what is new in an older one; refuses a damaged or newer one.
+/// Makes the tables in a new file, and what is new in an older one, of which a copy is kept; refuses a damaged or newer one.
 pub(super) async fn check(store: &Store) -> Result<(), StoreError> {
     let path = store.path();
     let failed = |source| classify(path, source);
-    let row = sqlx::query("PRAGMA user_version").fetch_one(&store.pool).await.map_err(failed)?;
-    let found: i64 = row.try_get(0).map_err(failed)?;
-    if !(0..=VERSION).contains(&found) {
-        return Err(StoreError::Newer {
-            path: path.to_owned(),
-            found,
-            known: VERSION,
-        });
-    }
-    let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(&store.pool).await.map_err(failed)?;
-    let detail: String = row.try_get(0).map_err(failed)?;
-    if detail != "ok" {
-        return Err(StoreError::Corrupt {
-            path: path.to_owned(),
-            detail,
-        });
-    }
+    let mut connection = store.pool.acquire().await.map_err(failed)?;
+    let found = inspect(&mut connection, path).await?;
+    // Before the copy is made, which wants a connection as well.
+    drop(connection);
     if found == VERSION {
         return Ok(());
+    }
+    if found > 0 {
+        store.back_up_version(found).await?;
     }
     let mut transaction = store.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     if found == 0 {
@@ -95,4 +87,35 @@ pub(super) async fn check(store: &Store) -> Result<(), StoreError> {
     let version = AssertSqlSafe(format!("PRAGMA user_version = {VERSION}"));
     sqlx::raw_sql(version).execute(&mut *transaction).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)
+}
+
+/// The version of a database that is whole; refuses a damaged or newer one.
+pub(super) async fn inspect(connection: &mut SqliteConnection, path: &Path) -> Result<i64, StoreError> {
+    let failed = |source| classify(path, source);
+    // First: the version is in the file, and may be what is damaged. Indexes too, since they decide which names are taken.
+    let row = sqlx::query("PRAGMA integrity_check(1)")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let detail: String = row.try_get(0).map_err(failed)?;
+    if detail != "ok" {
+        return Err(StoreError::Corrupt {
+            path: path.to_owned(),
+            detail,
+        });
+    }
+    let row = sqlx::query("PRAGMA user_version").fetch_one(connection).await.map_err(failed)?;
+    let found: i64 = row.try_get(0).map_err(failed)?;
+    match found {
+        0..=VERSION => Ok(found),
+        ..0 => Err(StoreError::Corrupt {
+            path: path.to_owned(),
+            detail: format!("schema version {found}"),
+        }),
+        _ => Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+            known: VERSION,
+        }),
+    }
 }

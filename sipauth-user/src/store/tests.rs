@@ -46,7 +46,7 @@ async fn gateways_survive_a_restart() {
     assert_eq!(loaded.into_iter().map(|(_, gateway)| gateway).collect::<Vec<_>>(), all);
     let again = store.nonce_keys(Timestamp(1_800_000_000_001)).await.expect("keys");
     assert_eq!((again.current, again.previous), (keys.current, None));
-    let mode = std::fs::metadata(store.path()).expect("a file").permissions().mode() & 0o777;
+    let mode = fs::metadata(store.path()).expect("a file").permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
 }
 
@@ -157,6 +157,9 @@ async fn bans_survive_a_restart_and_a_store_of_version_1_gets_what_it_lacks() {
         reason: "why".to_owned(),
     };
     let store = Store::open(directory.path()).await.expect("a store");
+    let copy = directory.path().join("sipauth.db.v1.bak");
+    let mode = fs::metadata(&copy).expect("a copy of before").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
     let mut change = store.begin().await.expect("a change");
     change.add(&gateway("new", Mode::Password)).await.expect("an id");
     change.commit().await.expect("a commit");
@@ -183,10 +186,110 @@ async fn a_newer_or_damaged_file_is_refused_and_left_alone() {
     let error = Store::open(directory.path()).await.expect_err("newer").to_string();
     assert!(error.contains("version 7") && error.contains("knows 4"), "{error}");
 
-    std::fs::write(&path, [0x5a; 8192]).expect("written");
+    fs::write(&path, [0x5a; 8192]).expect("written");
     let error = Store::open(directory.path()).await.expect_err("damaged");
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
-    assert_eq!(std::fs::read(&path).expect("read"), [0x5a; 8192]);
+    assert_eq!(fs::read(&path).expect("read"), [0x5a; 8192]);
+}
+
+#[tokio::test]
+async fn whatever_damages_the_file_is_called_damage() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let whole = directory.path().join("whole");
+    let store = Store::open(directory.path()).await.expect("a store");
+    let mut change = store.begin().await.expect("a change");
+    let many: Vec<Gateway> = (0..500).map(|n| gateway(&format!("g{n}"), Mode::IpPort)).collect();
+    change.add_many(&many).await.expect("ids");
+    change.commit().await.expect("a commit");
+    store.close().await;
+    let path = directory.path().join(FILE);
+    fs::copy(&path, &whole).expect("copied");
+    let bytes = fs::read(&whole).expect("read");
+    let sql = async |text: &'static str| {
+        let options = SqliteConnectOptions::new().filename(&path).foreign_keys(false);
+        let pool = SqlitePoolOptions::new().connect_with(options).await.expect("a database");
+        sqlx::raw_sql(text).execute(&pool).await.expect("a statement");
+        pool.close().await;
+    };
+    for what in [
+        "nothing",
+        "truncated",
+        "no database",
+        "a page",
+        "its index",
+        "a lost table",
+        "a mode",
+        "an address",
+        "another type",
+    ] {
+        fs::write(&path, &bytes).expect("written");
+        let mut damaged = bytes.clone();
+        match what {
+            "truncated" => damaged.truncate(bytes.len() / 2),
+            "no database" => damaged[..4096].fill(0x5a),
+            "a page" => damaged[8192..12288].fill(0x5a),
+            _ => {}
+        }
+        fs::write(&path, &damaged).expect("written");
+        match what {
+            "its index" => sql("PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'bans') WHERE name LIKE 'sqlite_autoindex_gateways_1'").await,
+            "a lost table" => sql("DROP TABLE ports").await,
+            "a mode" => sql("UPDATE gateways SET mode = 'none' WHERE id = 7").await,
+            "an address" => sql("INSERT INTO addresses VALUES (7, 'x')").await,
+            "another type" => sql("UPDATE gateways SET priority = 99999999999 WHERE id = 7").await,
+            _ => {}
+        }
+        let result = match Store::open(directory.path()).await {
+            Ok(store) => {
+                let all = store.load_all().await;
+                store.close().await;
+                all.map(|all| all.len())
+            }
+            Err(error) => Err(error),
+        };
+        match (what, result) {
+            ("nothing", result) => assert_eq!(result.expect("whole"), 500),
+            (_, Err(StoreError::Corrupt { .. })) => {}
+            (_, other) => panic!("{what}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_newest_copy_that_is_whole_takes_the_place_of_a_damaged_database() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join(FILE);
+    let error = restore(directory.path(), None).await.expect_err("no copy").to_string();
+    assert!(error.contains("no copy"), "{error}");
+    let store = Store::open(directory.path()).await.expect("a store");
+    store.back_up().await.expect("a copy");
+    let copied = || fs::read(path.with_extension("db.bak")).expect("a copy");
+    let empty = copied();
+    store.back_up().await.expect("nothing to do");
+    let mut change = store.begin().await.expect("a change");
+    change.add(&gateway("a", Mode::Ip)).await.expect("an id");
+    change.commit().await.expect("a commit");
+    assert_eq!(copied(), empty, "not at every change");
+    store.back_up().await.expect("a copy");
+    assert_ne!(copied(), empty, "the change is in it");
+    store.close().await;
+    fs::write(&path, [0x5a; 8192]).expect("damaged");
+    fs::write(path.with_extension("db-wal"), "of the damaged one").expect("written");
+    fs::write(path.with_extension("db.v2.bak"), "a newer copy, damaged too").expect("written");
+    let said = Store::open(directory.path()).await.expect_err("damaged").to_string();
+    assert!(said.contains("sipauth restore --state-dir"), "{said}");
+
+    let restored = restore(directory.path(), None).await.expect("restored");
+    assert_eq!((restored.from, restored.gateways), (path.with_extension("db.bak"), 1));
+    let kept = restored.kept.expect("the damaged database");
+    assert_eq!(fs::read(kept).expect("read"), [0x5a; 8192]);
+    assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
+    let store = Store::open(directory.path()).await.expect("a store");
+    assert_eq!(store.load_all().await.expect("gateways").len(), 1);
+    let missing = restore(directory.path(), Some(Path::new("/nowhere")))
+        .await
+        .expect_err("no such file");
+    assert!(missing.to_string().contains("/nowhere"), "{missing}");
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use std::sync::{
 };
 
 use super::latency::Latency;
+use tokio::sync::Notify;
+
 use crate::auth::Outcome;
 
 /// What can go wrong around a datagram, which is never the sender's doing, and around a connection, where it may be.
@@ -90,6 +92,10 @@ pub(super) struct Counters {
     faults: [AtomicU64; Fault::ALL.len()],
     connections: AtomicU64,
     pub(super) latency: Latency,
+    question: Notify,
+    /// How often the worker was asked whether its loop runs, and the last of these questions that it answered.
+    asked: AtomicU64,
+    answered: AtomicU64,
 }
 
 impl Counters {
@@ -99,6 +105,9 @@ impl Counters {
             faults: [const { AtomicU64::new(0) }; Fault::ALL.len()],
             connections: AtomicU64::new(0),
             latency: Latency::new(),
+            question: Notify::new(),
+            asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
         }
     }
 
@@ -134,6 +143,25 @@ impl Drop for Connected {
 /// The sum over workers.
 pub(super) fn connections(counters: &[Arc<Counters>]) -> u64 {
     counters.iter().map(|one| one.connections.load(Relaxed)).sum()
+}
+
+/// A task of a worker's own runtime: it runs when the worker's loop does. A question costs the loop one wake-up, and there are
+/// questions only where a service manager wants answers.
+pub(super) async fn show_life(counters: Arc<Counters>) {
+    loop {
+        counters.question.notified().await;
+        counters.answered.store(counters.asked.load(Relaxed), Relaxed);
+    }
+}
+
+/// Whether all workers have answered the question before; asks the next.
+pub(super) fn ask(counters: &[Arc<Counters>]) -> bool {
+    let mut all = true;
+    for one in counters {
+        all &= one.answered.load(Relaxed) == one.asked.fetch_add(1, Relaxed);
+        one.question.notify_one();
+    }
+    all
 }
 
 /// The sum over workers.

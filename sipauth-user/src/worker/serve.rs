@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Fault, Flows, Handler, WorkerError,
     batch::{self, BATCH, Receive, Reply},
-    counters::Counters,
+    counters::{Counters, show_life},
     latency::LatencyOf,
     queues::Waiting,
     release::{self, Releaser},
@@ -79,6 +79,7 @@ impl Worker {
             flows,
             counters,
         } = self;
+        runtime.spawn(show_life(Arc::clone(&counters)));
         let mut desk = Desk {
             handler,
             releaser,

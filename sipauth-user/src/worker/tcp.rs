@@ -187,6 +187,7 @@ impl Acceptor {
             flows,
             counters,
         } = self;
+        runtime.spawn(super::counters::show_life(Arc::clone(&counters)));
         let shared = Shared {
             limits,
             flows,

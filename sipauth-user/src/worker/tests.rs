@@ -14,6 +14,8 @@ use nix::{
 use sipauth_common::config::Lane;
 use socket2::{Domain, Socket, Type};
 
+mod life;
+
 use super::{
     namespace::{WAIT, at, bound, in_namespace, ip},
     *,

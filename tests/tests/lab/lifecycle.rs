@@ -181,6 +181,31 @@ fn detach_leaves_nothing_behind() -> anyhow::Result<()> {
 }
 
 #[test]
+fn pins_of_another_layout_go_on_enforcing_until_detach_takes_them_off() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let mut agent = Agent::start(&lab, &[])?;
+    agent.stop()?;
+    let bpffs = agent.bpffs().display().to_string();
+    let ours = std::fs::read_dir(agent.bpffs())?.next().expect("a layout")?.path();
+    std::fs::rename(&ours, agent.bpffs().join("v1"))?;
+    let refused = agent.expect_exit()?;
+    assert!(
+        refused.stderr.contains("layout 1") && refused.stderr.contains("sipauth detach"),
+        "{refused:?}"
+    );
+    assert!(has_xdp(&lab)?, "it goes on");
+    let detached = agent.cli(&["detach", "--bpffs", &bpffs])?;
+    assert!(
+        detached.code == 0 && detached.stdout.contains("the programs on eth0"),
+        "{detached:?}"
+    );
+    assert!(!has_xdp(&lab)?);
+    agent.restart()?;
+    Ok(())
+}
+
+#[test]
 fn a_foreign_xdp_program_is_named_and_left_alone() -> anyhow::Result<()> {
     require_root!(Ok(()));
     let lab = lab();

@@ -62,7 +62,10 @@ pub(in crate::agent) fn fill(maps: &Maps, stored: &[StoredBan]) -> Result<(), Da
 impl Agent {
     /// Bans addresses: in force and stored when this returns, or none.
     pub(in crate::agent) async fn ban(&self, rules: Vec<BanRule>) -> Response {
-        let store = self.store().await;
+        let store = match self.store().await {
+            Ok(store) => store,
+            Err(damaged) => return damaged,
+        };
         let exempt: Vec<String> = {
             let accounts = self.accounts();
             let hurts_not = |rule: &&BanRule| {
@@ -118,7 +121,11 @@ impl Agent {
     /// Lifts a ban of whatever cause, and has the workers forget the failures.
     pub(in crate::agent) async fn unban(&self, address: IpAddr) -> Response {
         let address = address.to_canonical();
-        let stored = match self.store().await.remove_ban(address).await {
+        let store = match self.store().await {
+            Ok(store) => store,
+            Err(damaged) => return damaged,
+        };
+        let stored = match store.remove_ban(address).await {
             Ok(stored) => stored,
             Err(error) => return error.into(),
         };
@@ -132,7 +139,11 @@ impl Agent {
 
     /// What is in force.
     pub(in crate::agent) async fn bans(&self) -> Response {
-        let reasons: HashMap<IpAddr, String> = match self.store().await.bans().await {
+        let store = match self.store().await {
+            Ok(store) => store,
+            Err(damaged) => return damaged,
+        };
+        let reasons: HashMap<IpAddr, String> = match store.bans().await {
             Ok(stored) => stored.into_iter().map(|ban| (ban.address, ban.reason)).collect(),
             Err(error) => return error.into(),
         };

@@ -29,7 +29,10 @@ impl Agent {
     /// Brings the gateways to this list; those that are not in it go only with `prune`. `dry_run` says what would be done.
     pub(in crate::agent) async fn apply(&self, raws: Vec<RawGateway>, prune: bool, dry_run: bool) -> Response {
         let answers = self.answers(raws.iter().flat_map(|raw| &raw.addresses)).await;
-        let store = self.store().await;
+        let store = match self.store().await {
+            Ok(store) => store,
+            Err(damaged) => return damaged,
+        };
         let old = self.accounts_owned();
         let plan = match plan(raws, prune, &old.snapshot, &self.settings().realm, &answers) {
             Ok(plan) => plan,
