@@ -18,6 +18,7 @@ mod names;
 mod pardons;
 mod refusals;
 mod reload;
+mod sample;
 mod state;
 mod status;
 mod trace;
@@ -35,6 +36,7 @@ use crate::{
     auth::{self, Timestamp},
     compile::Snapshot,
     config::{Origin, Settings},
+    console::Console,
     control::{self, Transport},
     datapath::{self, Events, Pins},
     metrics, records,
@@ -89,6 +91,10 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
         Some(address) => Some(metrics::Server::bind(address).await?),
         None => None,
     };
+    let console = match agent.settings().console {
+        Some(address) => Some(Console::bind(address, &agent.settings()).await?),
+        None => None,
+    };
     if metrics.is_some() {
         // Before the first scrape, so that every series is there from the start.
         agent.set_census(census::count(&agent)?);
@@ -121,6 +127,9 @@ pub async fn run(settings: Settings, origin: Origin) -> anyhow::Result<()> {
                 error!(%error, "metrics ended");
             }
         });
+    }
+    if let Some(console) = console {
+        tasks.spawn(console.run(Arc::clone(&agent) as _, shutdown.clone()));
     }
 
     wait(&shutdown).await?;

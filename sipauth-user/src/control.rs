@@ -6,6 +6,7 @@
 mod client;
 mod messages;
 mod reports;
+mod sample;
 mod server;
 mod tracing;
 
@@ -19,6 +20,7 @@ pub use self::{
         GatewayInfo, GatewayReport, InterfaceStatus, LogStatus, NameInfo, RateInfo, Rates, ReasonCount, RecentCount, ReloadReport,
         SourceReport, StatsReport, StatusReport, StoreStatus,
     },
+    sample::{Health, LaneReport, Sample, Setup},
     server::{Caller, Handler, Reply, bind, serve},
     tracing::{TraceField, TraceLine, TraceRecord, TraceRequest},
 };
