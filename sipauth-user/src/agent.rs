@@ -19,6 +19,7 @@ mod names;
 mod pardons;
 mod refusals;
 mod reload;
+mod sample;
 mod service;
 mod state;
 mod status;
@@ -36,6 +37,7 @@ use self::{damage::Contents, directory::Punted, state::Agent};
 use crate::{
     auth::{self, Timestamp},
     config::{Origin, Settings},
+    console::Console,
     control::{self, Transport},
     datapath::{self, Events, Pins},
     metrics,
@@ -95,6 +97,10 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
         Some(address) => Some(metrics::Server::bind(address).await?),
         None => None,
     };
+    let console = match agent.settings().console {
+        Some(address) => Some(Console::bind(address, &agent.settings()).await?),
+        None => None,
+    };
     if metrics.is_some() {
         // Before the first scrape, so that every series is there from the start.
         agent.set_census(census::count(&agent)?);
@@ -144,6 +150,9 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
                 error!(%error, "metrics ended");
             }
         });
+    }
+    if let Some(console) = console {
+        tasks.spawn(console.run(Arc::clone(&agent) as _, shutdown.clone()));
     }
 
     wait(&shutdown).await?;

@@ -80,6 +80,7 @@ impl Attempt {
             | Request::GatewayShow { .. }
             | Request::Explain(_)
             | Request::Stats
+            | Request::Sample
             | Request::Status
             | Request::BanList
             | Request::FlowList

@@ -9,7 +9,7 @@ mod check;
 mod detach;
 mod doctor;
 mod events;
-mod explain;
+pub(crate) mod explain;
 mod flow;
 mod gateway;
 mod import;
@@ -21,6 +21,7 @@ mod restore;
 mod run;
 mod stats;
 mod status;
+mod top;
 mod trace;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -92,6 +93,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Counters by reason, by gateway and of authentication
     Stats(OutputArgs),
+    /// Watch it live, full screen: rates by verdict and gateway, refused sources, lanes, health
+    Top(OutputArgs),
     /// Interfaces, modes and health of the agent
     Status(OutputArgs),
     /// Say what of this machine stands in the way: kernel, interface, firewall, softswitch and so on
@@ -150,6 +153,7 @@ impl Cli {
             Command::Flow(command) => flow::execute(&command, &socket),
             Command::Explain(args) => explain::execute(&args, &socket),
             Command::Stats(output) => stats::execute(output, &socket),
+            Command::Top(output) => top::execute(output, &socket),
             Command::Status(output) => status::execute(output, &socket),
             Command::Doctor(args) => doctor::execute(*args, self.socket),
             Command::Detach(args) => detach::execute(&args, &socket),
@@ -267,7 +271,7 @@ fn understand(response: Response) -> anyhow::Result<Response> {
 }
 
 /// A time in words.
-fn duration(seconds: u64) -> String {
+pub(crate) fn duration(seconds: u64) -> String {
     crate::explain::duration(seconds.saturating_mul(1_000_000_000))
 }
 

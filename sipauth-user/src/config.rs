@@ -121,6 +121,10 @@ pub struct Settings {
     pub realm: String,
     /// Where to serve metrics.
     pub metrics: Option<SocketAddr>,
+    /// Where to serve the web console.
+    pub console: Option<SocketAddr>,
+    /// File with its token; without it the agent makes one in `state_dir`.
+    pub console_token_file: Option<PathBuf>,
     /// How long a learned peer is kept.
     pub peer_ttl: Duration,
     /// How long an idle flow is kept.

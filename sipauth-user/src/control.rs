@@ -7,6 +7,7 @@ mod client;
 mod explanation;
 mod messages;
 mod reports;
+mod sample;
 mod server;
 mod tracing;
 
@@ -20,6 +21,7 @@ pub use self::{
         ApplyReport, BanInfo, ChangedGateway, Counted, EventRecord, FlowInfo, GatewayCounts, GatewayInfo, GatewayReport, InterfaceStatus,
         LogStatus, NameInfo, Rates, ReasonCount, RecentCount, ReloadReport, StatsReport, StatusReport, StoreStatus,
     },
+    sample::{Health, LaneReport, Sample, Setup},
     server::{Caller, Handler, Reply, bind, serve},
     tracing::{TraceField, TraceLine, TraceRecord, TraceRequest},
 };

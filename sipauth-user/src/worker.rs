@@ -297,6 +297,12 @@ impl Counts {
             connections_limit: u64::try_from(self.connections_limit).unwrap_or(u64::MAX),
         }
     }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.counters.len()
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Also frames for the kernel program, and the model of what must happen to them.
 
 pub mod agent;
+pub mod browser;
 pub mod cleanup;
 pub mod flood;
 pub mod frame;

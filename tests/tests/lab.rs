@@ -13,6 +13,8 @@ mod bans;
 mod bare;
 #[path = "lab/changes.rs"]
 mod changes;
+#[path = "lab/console.rs"]
+mod console;
 #[path = "lab/digest.rs"]
 mod digest;
 #[path = "lab/doctor.rs"]
@@ -47,5 +49,7 @@ mod store;
 mod support;
 #[path = "lab/tcp.rs"]
 mod tcp;
+#[path = "lab/top.rs"]
+mod top;
 #[path = "lab/trace.rs"]
 mod trace;

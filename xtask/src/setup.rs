@@ -71,6 +71,7 @@ const TOOLS: &[Tool] = &[
     tool("baresip", "baresip-core", Purpose::Peers, "a softphone of the lab"),
     tool("linphonec", "linphone-cli", Purpose::Peers, "another softphone of the lab"),
     tool("sipsak", "sipsak", Purpose::Peers, "single requests in the lab"),
+    tool("chromium", "chromium", Purpose::Peers, "looks at the console in the lab"),
     tool(
         "promtool",
         "prometheus",

@@ -43,6 +43,10 @@ impl Agent {
             Request::GatewayShow { name } => self.show(&name).into(),
             Request::Explain(request) => self.explain(&request).into(),
             Request::Stats => self.stats().map_or_else(|error| Response::failed(&error), Response::Stats).into(),
+            Request::Sample => self
+                .take_sample()
+                .map_or_else(|error| Response::failed(&error), |sample| Response::Sample(Box::new(sample)))
+                .into(),
             Request::Status => Response::Status(self.status().await).into(),
             Request::Detach => self.detach().into(),
             Request::BanAdd { bans } => self.ban(bans).await.into(),
@@ -109,7 +113,7 @@ impl Agent {
         }
     }
 
-    fn stats(&self) -> Result<StatsReport, DatapathError> {
+    pub(super) fn stats(&self) -> Result<StatsReport, DatapathError> {
         let counts = self.maps().stats()?;
         let mut report = StatsReport::default();
         for reason in Reason::ALL {
@@ -123,12 +127,10 @@ impl Agent {
                 },
             );
         }
-        for (id, gateway) in self.accounts().snapshot.iter() {
-            let [pass, drop, punt, absorb] = self
-                .maps()
-                .gateway_stats(id)?
-                .verdict
-                .map(|Count { packets, bytes }| Counted { packets, bytes });
+        let accounts = self.accounts_owned();
+        let (ids, gateways): (Vec<u32>, Vec<_>) = accounts.snapshot.iter().unzip();
+        for (gateway, counts) in gateways.into_iter().zip(self.maps().all_gateway_stats(&ids)?) {
+            let [pass, drop, punt, absorb] = counts.verdict.map(|Count { packets, bytes }| Counted { packets, bytes });
             report
                 .gateways
                 .insert(gateway.name.clone(), GatewayCounts { pass, drop, punt, absorb });

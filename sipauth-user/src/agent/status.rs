@@ -77,7 +77,7 @@ impl Agent {
         }
     }
 
-    fn interface(&self, name: &str) -> InterfaceStatus {
+    pub(super) fn interface(&self, name: &str) -> InterfaceStatus {
         let link = datapath::index(name).ok().and_then(|index| netlink::link(index).ok());
         let mode = datapath::mode_of(name).ok().flatten();
         InterfaceStatus {
@@ -184,7 +184,7 @@ impl Agent {
 }
 
 /// Why not everything is enforced.
-fn obstacles(monitor: bool, interfaces: &[InterfaceStatus]) -> Vec<String> {
+pub(super) fn obstacles(monitor: bool, interfaces: &[InterfaceStatus]) -> Vec<String> {
     let mut obstacles = Vec::new();
     if monitor {
         let remedy = "take it out of the configuration file and `sipauth reload`, or start the agent without --monitor";

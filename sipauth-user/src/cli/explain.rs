@@ -84,7 +84,8 @@ pub(super) fn execute(args: &ExplainArgs, socket: &Path) -> anyhow::Result<()> {
     lines(&answer, args.source).iter().try_for_each(|line| output::line(line))
 }
 
-fn lines(answer: &Explanation, source: Source) -> Vec<String> {
+/// The answer for a person.
+pub(crate) fn lines(answer: &Explanation, source: Source) -> Vec<String> {
     let mut lines = vec![format!("{}: {} ({})", answer.verdict, answer.text, answer.reason)];
     if let Some(gateway) = &answer.gateway {
         let mode = answer.mode.map(|mode| format!(" (mode {mode})")).unwrap_or_default();

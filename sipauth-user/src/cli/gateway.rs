@@ -239,39 +239,45 @@ fn show(name: String, output: OutputArgs, socket: &Path) -> anyhow::Result<()> {
     if output.json {
         return output::json(&report);
     }
+    lines(&report)?.iter().try_for_each(|line| output::line(line))
+}
+
+/// A gateway for a person.
+pub(super) fn lines(report: &GatewayReport) -> anyhow::Result<Vec<String>> {
     let GatewayReport { gateway, refusals } = report;
-    output::line(&format!("name       {}", gateway.name))?;
-    output::line(&format!("id         {}", gateway.id))?;
-    output::line(&format!("mode       {}", gateway.mode))?;
     let addresses = if gateway.addresses.is_empty() {
         "anywhere".to_owned()
     } else {
         output::list(&gateway.addresses)
     };
-    output::line(&format!("addresses  {addresses}"))?;
+    let mut lines = vec![
+        format!("name       {}", gateway.name),
+        format!("id         {}", gateway.id),
+        format!("mode       {}", gateway.mode),
+        format!("addresses  {addresses}"),
+    ];
     for name in &gateway.names {
         let stands_for = status::unresolved(name).unwrap_or_else(|| format!("is {} now", output::list(&name.addresses)));
-        output::line(&format!("           {} {stands_for}", name.name))?;
+        lines.push(format!("           {} {stands_for}", name.name));
     }
     if !gateway.ports.is_empty() {
-        output::line(&format!("ports      {}", output::list(&gateway.ports)))?;
+        lines.push(format!("ports      {}", output::list(&gateway.ports)));
     }
     if let (Some(username), Some(realm)) = (&gateway.username, &gateway.realm) {
-        output::line(&format!("username   {username}"))?;
-        output::line(&format!("realm      {realm}"))?;
+        lines.push(format!("username   {username}"));
+        lines.push(format!("realm      {realm}"));
         let digest = digest_settings(&gateway.digest)?;
         if !digest.is_empty() {
-            output::line(&format!("digest     {}", digest.join("; ")))?;
+            lines.push(format!("digest     {}", digest.join("; ")));
         }
     }
-    output::line(&format!("priority   {}", gateway.priority))?;
-    if refusals.is_empty() {
-        return Ok(());
+    lines.push(format!("priority   {}", gateway.priority));
+    if !refusals.is_empty() {
+        lines.push(String::new());
+        lines.push("last refusals of its credentials:".to_owned());
+        lines.extend(refusals.iter().map(|refusal| format!("  {}", events::text(refusal))));
     }
-    output::line("\nlast refusals of its credentials:")?;
-    refusals
-        .iter()
-        .try_for_each(|refusal| output::line(&format!("  {}", events::text(refusal))))
+    Ok(lines)
 }
 
 /// What was set for this gateway alone, by the names of the flags' fields.

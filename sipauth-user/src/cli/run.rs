@@ -62,6 +62,12 @@ pub struct RunArgs {
     /// Serve Prometheus metrics there
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Serve the read-only web console there, over HTTP
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub console: Option<SocketAddr>,
+    /// File with the token that opens the console [default: console-token in the state directory, made at the first start]
+    #[arg(long, value_name = "FILE")]
+    pub console_token_file: Option<PathBuf>,
     /// Where refused calls are recorded [default: file]
     #[arg(long, value_enum)]
     pub records: Option<Target>,
@@ -108,6 +114,8 @@ impl RunArgs {
             tcp_reset: self.tcp_reset.then_some(true),
             realm: self.realm,
             metrics: self.metrics,
+            console: self.console,
+            console_token_file: self.console_token_file,
             peer_ttl: self.peer_ttl,
             flow_idle: self.flow_idle,
             digest: self.digest,

@@ -16,6 +16,7 @@ fn every_documented_invocation_is_understood() {
         "sipauth run --interface eth0 --interface eth1 --config /etc/s.toml --state-dir /s --log-dir /l --records syslog --records-files 3 --bpffs /b --socket /c --port 5060 --port 5080 \
          --xdp-mode native --default-policy deny --monitor --realm r --metrics 127.0.0.1:9100",
         "sipauth run --config f --xdp-mode generic --default-policy challenge --fail-open --reply-unauthorized --tcp-reset --punt-port 40000 --socket-group g",
+        "sipauth run --interface eth0 --console 127.0.0.1:9161 --console-token-file /etc/t",
         "sipauth run --interface eth0 --default-policy allow --peer-ttl 1h --flow-idle 1h --nonce-lifetime 60s --ban-limit 0 --ban-time 10m",
         "sipauth gateway add a --mode ip --address 203.0.113.5 --address 198.51.100.0/24",
         "sipauth gateway add a --mode ip-port --address 203.0.113.6 --port 5060 --port 5070 --priority -5",
@@ -50,6 +51,7 @@ fn every_documented_invocation_is_understood() {
         "sipauth explain [2001:db8::1]:5060 --method REGISTER",
         "sipauth stats --json --socket /x",
         "sipauth --socket /x status --json",
+        "sipauth top --json",
         "sipauth detach --bpffs /b --json",
         "sipauth events --follow --json",
         "sipauth records --last 5 --gateway a --log-dir /l --json",

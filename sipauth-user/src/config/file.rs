@@ -53,6 +53,8 @@ pub struct RawSettings {
     pub tcp_reset: Option<bool>,
     pub realm: Option<String>,
     pub metrics: Option<SocketAddr>,
+    pub console: Option<SocketAddr>,
+    pub console_token_file: Option<PathBuf>,
     pub peer_ttl: Option<String>,
     pub flow_idle: Option<String>,
     pub digest: RawDigest,
@@ -133,6 +135,8 @@ impl RawSettings {
             tcp_reset: self.tcp_reset.or(below.tcp_reset),
             realm: self.realm.or(below.realm),
             metrics: self.metrics.or(below.metrics),
+            console: self.console.or(below.console),
+            console_token_file: self.console_token_file.or(below.console_token_file),
             peer_ttl: self.peer_ttl.or(below.peer_ttl),
             flow_idle: self.flow_idle.or(below.flow_idle),
             digest: self.digest.over(below.digest),
@@ -186,6 +190,11 @@ impl RawSettings {
             tcp_reset: self.tcp_reset.unwrap_or(false),
             realm,
             metrics: self.metrics,
+            console: self.console,
+            console_token_file: self
+                .console_token_file
+                .map(|path| absolute("console-token-file", Some(path), ""))
+                .transpose()?,
             peer_ttl: duration("peer-ttl", self.peer_ttl, "12h", ("1s", "30d"))?,
             flow_idle: duration("flow-idle", self.flow_idle, "12h", ("1s", "30d"))?,
             digest: Arc::new(self.digest.rules(&DigestRules::default())?),

@@ -160,6 +160,8 @@ fn the_default_file_shows_every_key_with_its_default() {
     let written = load(&path).expect("every default");
     let settings = Settings {
         metrics: None,
+        console: None,
+        console_token_file: None,
         socket_group: None,
         ..written.clone().validate().expect("settings")
     };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sipauth_common::sip::{Class, Method};
 
 use super::{
-    ApplyReport, BanInfo, EventRecord, Explanation, FlowInfo, GatewayInfo, GatewayReport, NameInfo, ReloadReport, StatsReport,
+    ApplyReport, BanInfo, EventRecord, Explanation, FlowInfo, GatewayInfo, GatewayReport, NameInfo, ReloadReport, Sample, StatsReport,
     StatusReport, TraceLine, TraceRequest,
 };
 use crate::{
@@ -59,6 +59,8 @@ pub enum Request {
     Explain(ExplainRequest),
     /// All counters.
     Stats,
+    /// All counters and the health of the agent at one time, for rates.
+    Sample,
     /// How the agent is.
     Status,
     /// Take the programs off the interfaces, remove all pins and stop.
@@ -209,6 +211,8 @@ pub enum Response {
     Explanation(Explanation),
     /// All counters.
     Stats(StatsReport),
+    /// Counters and health at one time.
+    Sample(Box<Sample>),
     /// How the agent is.
     Status(StatusReport),
     /// Nothing is enforced any more.

@@ -6,7 +6,7 @@ use aya::{Ebpf, maps::lpm_trie::Key};
 use sipauth_common::{
     abi,
     address::Address,
-    config::{Config, PortRole},
+    config::{Config, Lane, PortRole},
     decide::Lookup,
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
@@ -282,6 +282,14 @@ impl Maps {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
             result => result.map_err(at(abi::MAP_PUNT_RATE)),
         }
+    }
+
+    /// What is left of a lane's budget, of each CPU.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn lane(&self, lane: Lane) -> Result<Vec<Bucket>> {
+        sys::lookup_per_cpu(self.fd(abi::MAP_LANES), &(lane as u32), self.cpus).map_err(at(abi::MAP_LANES))
     }
 
     /// What a gateway counted.
