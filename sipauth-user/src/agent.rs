@@ -174,7 +174,11 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
         error!("the thread of the records panicked");
     }
     agent.close().await;
-    info!("stopped; what is attached goes on enforcing");
+    if datapath::interfaces(agent.pins()).is_empty() {
+        info!("stopped; nothing is attached");
+    } else {
+        info!("stopped; what is attached goes on enforcing");
+    }
     ended.map_err(Into::into)
 }
 

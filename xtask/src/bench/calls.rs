@@ -57,6 +57,8 @@ pub(crate) struct Options {
 struct Row {
     side: Side,
     costs: Vec<Cost>,
+    /// It failed in a round before, however often it was tried.
+    hopeless: bool,
 }
 
 pub(super) fn run(options: &Options) -> Result<()> {
@@ -76,11 +78,15 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let mut rows: Vec<Row> = [Side::Plain, Side::Digest, Side::Sipauth]
         .iter()
         .chain(others)
-        .map(|&side| Row { side, costs: Vec::new() })
+        .map(|&side| Row {
+            side,
+            costs: Vec::new(),
+            hopeless: false,
+        })
         .collect();
     for round in 1..=options.rounds {
         heading(&format!("round {round} of {}", options.rounds));
-        for row in &mut rows {
+        for row in rows.iter_mut().filter(|row| !row.hopeless) {
             // A floor is only subtracted: half as many are exact enough.
             let calls = if row.side.is_floor() {
                 (per_round / 2).max(options.rate)
@@ -90,7 +96,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
             let cost = match again(|| measure(&lab, &binary, row.side, calls, options.rate)) {
                 Ok(cost) => cost,
                 Err(error) => {
-                    println!("left out of this round: {error:#}");
+                    println!("left out from now on: {error:#}");
+                    row.hopeless = true;
                     continue;
                 }
             };
