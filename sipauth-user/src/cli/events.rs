@@ -1,6 +1,9 @@
 //! `sipauth events`.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use clap::Args;
 
@@ -49,5 +52,7 @@ pub(super) fn text(event: &EventRecord) -> String {
         reason,
         ..
     } = event;
-    format!("{time:.3} {verdict}{monitored} {transport} {source} > {destination} {reason}{gateway}{detail}{head}")
+    let time = SystemTime::UNIX_EPOCH + Duration::try_from_secs_f64(*time).unwrap_or_default();
+    let time = humantime::format_rfc3339_millis(time);
+    format!("{time} {verdict}{monitored} {transport} {source} > {destination} {reason}{gateway}{detail}{head}")
 }

@@ -88,12 +88,27 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<RawSettings, ConfigError>
     toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
+        let mut detail = error.message().replace('\n', " ");
+        if let Some(key) = unknown(&error).filter(|key| is_general(key)) {
+            // As when it was added at the end of the file.
+            detail = format!("`{key}` stands in a table here; it belongs above the first one (`[digest]` and so on)");
+        }
         ConfigError::Syntax {
             path: path.to_owned(),
             line,
-            detail: error.message().replace('\n', " "),
+            detail,
         }
     })
+}
+
+/// The key that serde does not know, if that is the error.
+fn unknown(error: &toml::de::Error) -> Option<&str> {
+    error.message().strip_prefix("unknown field `")?.split('`').next()
+}
+
+/// Whether a key is one of the file's that are in no table.
+fn is_general(key: &str) -> bool {
+    toml::from_str::<RawSettings>(&format!("{key} = []")).map_or_else(|error| unknown(&error).is_none(), |_| true)
 }
 
 /// The line of a key, such as `realm` or `digest.qop`.

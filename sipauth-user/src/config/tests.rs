@@ -136,6 +136,9 @@ fn a_file_has_the_keys_of_the_flags_and_no_others() {
     assert!(refusal(load(&path).expect("a file").over(minimal())).starts_with("digest.challenge: 403"));
     write("[lane-rates]\nbad = 1\n");
     assert!(load(&path).expect_err("unknown lane").to_string().contains("bad"));
+    std::fs::write(&path, format!("{DEFAULT_TEXT}interface = [\"eth0\"]\n")).expect("written");
+    let error = load(&path).expect_err("behind the tables").to_string();
+    assert!(error.contains("`interface` stands in a table here; it belongs above"), "{error}");
     write("[lane-rates]\ndenied = 0\n");
     assert!(refusal(load(&path).expect("a file").over(minimal())).starts_with("lane-rates: the rate of lane denied is 0"));
 }
