@@ -15,13 +15,17 @@ mod view;
 
 use std::{
     io::{self, IsTerminal as _},
+    os::fd::AsFd as _,
     path::Path,
     sync::mpsc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use nix::sys::signal::{SigSet, Signal};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{SigSet, Signal},
+};
 use ratatui::{
     DefaultTerminal,
     crossterm::event::{self, Event, KeyEventKind},
@@ -32,6 +36,8 @@ use super::{OutputArgs, output};
 
 /// How long to wait for a key before looking at the news.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long the end may take by itself.
+const GRACE: Duration = Duration::from_secs(1);
 /// News that wait to be shown; who brings more waits.
 const WAITING: usize = 256;
 
@@ -82,19 +88,37 @@ fn show(terminal: &mut DefaultTerminal, socket: &Path, news: &mpsc::SyncSender<N
     }
 }
 
-/// Turns what asks a program to end into news, so that the terminal is restored first.
+/// Turns what asks a program to end, a terminal that hangs up among it, into news, so that the terminal is restored first.
 fn watch_signals(news: mpsc::SyncSender<News>) -> io::Result<()> {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
         signals.add(signal);
     }
     signals.thread_block()?;
+    let hung_up = news.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         if signals.wait().is_ok() {
-            let _ = news.send(News::Signal);
+            end(&news);
+        }
+    })?;
+    std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
+        // Asked for nothing, it tells of a hang-up only.
+        let stdin = io::stdin();
+        let mut terminal = [PollFd::new(stdin.as_fd(), PollFlags::empty())];
+        if matches!(poll(&mut terminal, PollTimeout::NONE), Ok(n) if n > 0) {
+            end(&hung_up);
         }
     })?;
     Ok(())
+}
+
+/// Asks for the end and, where that is not heard, brings it about: at a terminal that is gone crossterm reads nothing for ever, without
+/// an error and without a pause.
+fn end(news: &mpsc::SyncSender<News>) {
+    let _ = news.try_send(News::Signal);
+    std::thread::sleep(GRACE);
+    ratatui::restore();
+    std::process::exit(0);
 }
 
 #[cfg(test)]

@@ -71,7 +71,21 @@ fn the_screen_shows_calls_outlives_the_agent_and_leaves_the_terminal_as_it_was()
     screen.wait_for(Host::CarrierIp.name())?;
     let inner = std::fs::read_to_string(agent.state().join("top.pid"))?;
     kill(Pid::from_raw(inner.trim().parse()?), Signal::SIGTERM)?;
-    screen.left()
+    screen.left()?;
+
+    let mut screen = Screen::open(&agent)?;
+    screen.wait_for(Host::CarrierIp.name())?;
+    let inner = std::fs::read_to_string(agent.state().join("top.pid"))?;
+    let place = std::path::PathBuf::from(format!("/proc/{}/fd", inner.trim()));
+    screen.child.kill()?;
+    screen.child.wait()?;
+    let begin = Instant::now();
+    // What is left of a program that has ended, until its parent asks, has no files.
+    while std::fs::read_dir(&place).is_ok_and(|files| files.count() > 0) {
+        anyhow::ensure!(begin.elapsed() < Duration::from_secs(20), "top goes on without its terminal");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 /// `sipauth top` in a pseudo-terminal of 80 by 24, which `script` makes.
