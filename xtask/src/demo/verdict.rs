@@ -109,7 +109,7 @@ impl Seen {
                 count(reason, self.reason(reason), tried, false);
                 count(agent, self.outcome(agent), tried, false);
                 count("authenticated", self.outcome("authenticated"), 0, true);
-                &[reason, "no_flow", "peer"]
+                &[reason, "no_flow", "peer", "own_ack"]
             }
         };
         for (label, n) in self.reasons.iter().filter(|(label, _)| !allowed.contains(&label.as_str())) {
