@@ -45,6 +45,13 @@ impl Address {
         ])
     }
 
+    /// What one sender commonly has to himself: the address, or of IPv6 its /64.
+    #[inline(always)]
+    #[must_use]
+    pub const fn sender(&self) -> Self {
+        if self.v4().is_some() { *self } else { self.network(64) }
+    }
+
     /// The 16 bytes, network order.
     #[inline(always)]
     #[must_use]
@@ -114,6 +121,13 @@ mod tests {
             let ip: IpAddr = text.parse().expect("an address");
             assert_eq!(IpAddr::from(Address::from(ip)), ip);
         }
+    }
+
+    #[test]
+    fn a_sender_has_an_ipv4_address_or_an_ipv6_network() {
+        let sender = |text: &str| IpAddr::from(Address::from(text.parse::<IpAddr>().expect("an address")).sender()).to_string();
+        assert_eq!(sender("198.51.100.77"), "198.51.100.77");
+        assert_eq!(sender("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
     }
 
     #[test]

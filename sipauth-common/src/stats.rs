@@ -30,7 +30,7 @@ const _: () = assert!(size_of::<GatewayStats>() == 64);
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub struct RateKey {
-    /// The source; of an IPv6 source its /64, which is what one sender commonly has to himself.
+    /// [`Address::sender`] of the source.
     pub network: Address,
     /// [`Lane`] as a number.
     pub lane: u32,
@@ -42,9 +42,8 @@ impl RateKey {
     #[inline(always)]
     #[must_use]
     pub const fn new(source: &Address, lane: Lane) -> Self {
-        let network = if source.v4().is_some() { *source } else { source.network(64) };
         Self {
-            network,
+            network: source.sender(),
             lane: lane as u32,
         }
     }

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sipauth_common::address::Address;
+
 use super::token::{self, Token};
 
 /// How long a session lasts.
@@ -40,7 +42,7 @@ pub(super) struct Gate {
     /// Fingerprint of a session's secret, and when it ends.
     sessions: Mutex<HashMap<[u8; 32], Instant>>,
     /// What is left of a source's guesses, and as of when.
-    guesses: Mutex<HashMap<IpAddr, (f64, Instant)>>,
+    guesses: Mutex<HashMap<Address, (f64, Instant)>>,
 }
 
 impl Gate {
@@ -53,7 +55,7 @@ impl Gate {
     }
 
     pub(super) fn login(&self, given: &str, from: IpAddr, now: Instant) -> Login {
-        let source = network(from);
+        let source = Address::from(from).sender();
         let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
         let left = guesses.get(&source).map_or(GUESSES, |(left, when)| {
             let back = now.saturating_duration_since(*when).as_secs_f64() / PER_GUESS.as_secs_f64();
@@ -86,14 +88,6 @@ impl Gate {
     pub(super) fn logout(&self, secret: &str) {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.remove(&token::hash(secret));
-    }
-}
-
-/// Of IPv6 a /64, which is what one sender commonly has to himself.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use sipauth_common::config::Lane;
+use sipauth_common::{address::Address, config::Lane};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -46,10 +46,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What a connection may take. With them the memory of all connections is bounded: by `total` times two messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpLimits {
-    /// Connections of one source address.
+    /// Connections of one source address; of strangers, who can have as many addresses as they like, of one sender ([`Address::sender`]).
     pub per_source: usize,
     /// Connections of all.
     pub total: usize,
+    /// Of these, at most, connections of strangers that have not authenticated. The rest is kept for gateways.
+    pub strangers: usize,
     /// From the first byte of a message to its last.
     pub message: Duration,
     /// Without a message, before the connection has authenticated.
@@ -67,6 +69,7 @@ impl Default for TcpLimits {
         Self {
             per_source: 32,
             total: 4096,
+            strangers: 2048,
             message: Duration::from_secs(30),
             idle: Duration::from_secs(60),
             idle_authenticated: Duration::from_secs(3600),
@@ -216,7 +219,7 @@ struct Shared {
 async fn accept_all<H: Handler>(listeners: &[Endpoint<TcpListener>], shared: Rc<Shared>, handler: impl FnOnce() -> H) {
     let desk: OnceCell<Rc<RefCell<H>>> = OnceCell::new();
     let mut make = Some(handler);
-    let census = Rc::new(RefCell::new(HashMap::new()));
+    let census = Rc::new(RefCell::new(Census::default()));
     let mut connections = JoinSet::new();
     loop {
         let (endpoint, accepted) = tokio::select! {
@@ -239,12 +242,11 @@ async fn accept_all<H: Handler>(listeners: &[Endpoint<TcpListener>], shared: Rc<
                 continue;
             }
         };
-        let place = if connections.len() < shared.limits.total {
-            Place::take(&census, source.ip(), shared.limits.per_source)
-        } else {
-            None
-        };
-        let Some(place) = place else {
+        let free = connections.len() < shared.limits.total;
+        let Some(place) = free
+            .then(|| Place::take(&census, source.ip(), endpoint.lane, &shared.limits))
+            .flatten()
+        else {
             shared.counters.fault(Fault::ConnectionLimit);
             tracing::debug!(%source, "too many connections");
             continue;
@@ -269,8 +271,8 @@ async fn accept_all<H: Handler>(listeners: &[Endpoint<TcpListener>], shared: Rc<
         let Some(handler) = desk.get().cloned() else { return };
         let (shared, connected) = (Rc::clone(&shared), Connected::new(&shared.counters));
         connections.spawn_local(async move {
-            let (_place, _connected) = (place, connected);
-            connection::serve(stream, arrival, handler, shared).await;
+            let _connected = connected;
+            connection::serve(stream, arrival, place, handler, shared).await;
         });
     }
 }
@@ -288,33 +290,49 @@ async fn accept(listeners: &[Endpoint<TcpListener>]) -> (&Endpoint<TcpListener>,
     .await
 }
 
-/// How many connections each source has.
-type Census = Rc<RefCell<HashMap<IpAddr, usize>>>;
+/// Who has how many connections.
+#[derive(Default)]
+struct Census {
+    sources: HashMap<Address, usize>,
+    strangers: usize,
+}
 
 /// One of the connections that a source may have; given back when dropped.
 struct Place {
-    census: Census,
-    source: IpAddr,
+    census: Rc<RefCell<Census>>,
+    source: Address,
+    stranger: bool,
 }
 
 impl Place {
-    fn take(census: &Census, source: IpAddr, limit: usize) -> Option<Self> {
+    fn take(census: &Rc<RefCell<Census>>, source: IpAddr, lane: Lane, limits: &TcpLimits) -> Option<Self> {
+        let stranger = matches!(lane, Lane::Untrusted | Lane::Denied);
+        let address = Address::from(source);
+        let source = if stranger { address.sender() } else { address };
         let mut counts = census.borrow_mut();
-        let count = counts.get(&source).copied().unwrap_or(0);
-        if count >= limit {
+        let count = counts.sources.get(&source).copied().unwrap_or(0);
+        if count >= limits.per_source || stranger && counts.strangers >= limits.strangers {
             return None;
         }
-        counts.insert(source, count + 1);
+        counts.sources.insert(source, count + 1);
+        counts.strangers += usize::from(stranger);
         Some(Self {
             census: Rc::clone(census),
             source,
+            stranger,
         })
+    }
+
+    /// The connection has authenticated: it is a gateway's.
+    fn prove(&mut self) {
+        self.census.borrow_mut().strangers -= usize::from(std::mem::take(&mut self.stranger));
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut entry) = self.census.borrow_mut().entry(self.source) {
+        self.prove();
+        if let Entry::Occupied(mut entry) = self.census.borrow_mut().sources.entry(self.source) {
             if *entry.get() > 1 {
                 *entry.get_mut() -= 1;
             } else {

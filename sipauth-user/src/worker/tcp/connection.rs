@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Fault, Handler, Shared};
+use super::{Fault, Handler, Place, Shared};
 use crate::{
     auth::{Action, Arrival, FlowGrant, Outcome, registration},
     sip::{
@@ -65,6 +65,7 @@ struct Connection<H> {
     from_gateway: Framer,
     from_switch: Framer,
     arrival: Arrival,
+    place: Place,
     trust: Option<Trust>,
     /// The last sign of life that counts.
     active: Instant,
@@ -75,7 +76,7 @@ struct Connection<H> {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve<H: Handler>(gateway: TcpStream, arrival: Arrival, handler: Rc<RefCell<H>>, shared: Rc<Shared>) {
+pub(super) async fn serve<H: Handler>(gateway: TcpStream, arrival: Arrival, place: Place, handler: Rc<RefCell<H>>, shared: Rc<Shared>) {
     // A message is written at once, so waiting for more to send would only delay it. Where it fails, it is only slower.
     let _ = gateway.set_nodelay(true);
     let mut connection = Connection {
@@ -84,6 +85,7 @@ pub(super) async fn serve<H: Handler>(gateway: TcpStream, arrival: Arrival, hand
         from_gateway: Framer::new(MAX_MESSAGE),
         from_switch: Framer::new(MAX_SWITCH_MESSAGE),
         arrival,
+        place,
         trust: None,
         active: Instant::now(),
         begun: None,
@@ -214,6 +216,7 @@ impl<H: Handler> Connection<H> {
     }
 
     fn grant(&mut self, grant: FlowGrant, term: u64) {
+        self.place.prove();
         // A registration must not cut short what a call has: its BYE may come after the registration has ended.
         if self
             .trust

@@ -245,6 +245,62 @@ fn a_peer_that_does_not_read_is_cut_off() {
     });
 }
 
+/// A connection from an address, in a lane; `None` if there is no place for it.
+fn served(source: &str, lane: Lane) -> Option<Stream> {
+    let source = at(source, 0);
+    let softswitch = SOFTSWITCH[usize::from(source.is_ipv6())];
+    let socket = Socket::new(Domain::for_address(source), Type::STREAM, None).expect("a socket");
+    socket.bind(&source.into()).expect("bound");
+    socket
+        .connect(&at(softswitch, PORTS.punt[lane as usize]).into())
+        .expect("a connection");
+    let mut stream = Stream::from(socket);
+    stream.set_read_timeout(Some(WAIT)).expect("an option");
+    // Refused after it was established, so the write may fail or not.
+    let _ = stream.write_all(b"\r\n\r\n");
+    matches!(stream.read(&mut [0; 2]), Ok(2)).then_some(stream)
+}
+
+#[test]
+fn strangers_leave_room_for_gateways_however_many_addresses_they_have() {
+    in_namespace("strangers_leave_room_for_gateways_however_many_addresses_they_have", || {
+        ip("route add local 198.51.100.0/24 dev lo");
+        for host in 1..=3 {
+            ip(&format!("-6 addr add 2001:db8:5::{host}/128 dev lo nodad"));
+        }
+        let _listening = Listener::bind(at(SOFTSWITCH[0], PORTS.protected)).expect("a listener");
+        let workers = start(TcpLimits {
+            per_source: 2,
+            total: 8,
+            strangers: 3,
+            ..TcpLimits::default()
+        });
+        let stranger = |source| served(source, Lane::Untrusted);
+        let held = [stranger("2001:db8:5::1"), stranger("2001:db8:5::2")];
+        assert!(held.iter().all(Option::is_some));
+        assert!(stranger("2001:db8:5::3").is_none(), "one sender has a whole /64");
+        let mut caller = stranger("198.51.100.7").expect("a place");
+        assert!(stranger("198.51.100.8").is_none(), "a fourth stranger");
+        assert!(
+            served("198.51.100.8", Lane::Denied).is_none(),
+            "whose refusal is answered, likewise"
+        );
+        assert!(served("198.51.100.9", Lane::Known).is_some(), "the address of a gateway");
+        // Who has authenticated is no stranger any more, and gives no second place back when he leaves.
+        caller.write_all(message("INVITE").as_bytes()).expect("sent");
+        let begin = Instant::now();
+        while outcome(&workers, Outcome::Authenticated) == 0 && begin.elapsed() < WAIT {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let another = stranger("198.51.100.8");
+        assert!(another.is_some(), "the place of the one who authenticated");
+        drop(caller);
+        thread::sleep(Duration::from_millis(200));
+        assert!(stranger("198.51.100.10").is_none(), "given back twice");
+        workers.stop().expect("a regular end");
+    });
+}
+
 #[test]
 fn connections_are_limited_by_source_and_in_all() {
     in_namespace("connections_are_limited_by_source_and_in_all", || {
@@ -254,17 +310,7 @@ fn connections_are_limited_by_source_and_in_all() {
             total: 3,
             ..TcpLimits::default()
         });
-        let from = |source: &str| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-            socket.bind(&at(source, 0).into()).expect("bound");
-            socket.connect(&at(SOFTSWITCH[0], PORTS.punt[1]).into()).expect("a connection");
-            let mut stream = Stream::from(socket);
-            stream.set_read_timeout(Some(WAIT)).expect("an option");
-            // Refused after it was established, so the write may fail or not.
-            let _ = stream.write_all(b"\r\n\r\n");
-            let served = matches!(stream.read(&mut [0; 2]), Ok(2));
-            served.then_some(stream)
-        };
+        let from = |source: &str| served(source, Lane::Known);
         let (first, _second) = (from("198.51.100.7"), from("198.51.100.7"));
         assert!(first.is_some() && _second.is_some());
         assert!(from("198.51.100.7").is_none(), "a third of one source");
