@@ -17,7 +17,7 @@ use sipauth_common::{
 pub use self::{
     diff::Step,
     directory::{Edit, MapChange, Snapshot},
-    overlap::weakened,
+    overlap::{interferes, weakened},
 };
 use crate::gateway::{Gateway, Mode};
 

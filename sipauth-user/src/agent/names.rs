@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::{state::Agent, unix_now};
 use crate::{
-    compile::{Edit, Snapshot},
+    compile::{Edit, Snapshot, interferes},
     config::Settings,
     control::{GatewayInfo, NameInfo},
     gateway::{Gateway, GatewayError, address_text, host_name},
@@ -163,7 +163,7 @@ impl Agent {
         }
         for (name, answer) in resolve::resolve(due, &self.names().avoid).await {
             let Some(present) = snapshot.host(&name) else { continue };
-            match answer.over(present) {
+            match answer.over(present).and_then(|addresses| harmless(snapshot, &name, addresses)) {
                 Ok(addresses) => {
                     self.succeeded(&name, answer.holds());
                     if addresses != present {
@@ -259,6 +259,23 @@ impl Agent {
         warnings.iter().for_each(|text| warn!("{text}"));
         Ok(())
     }
+}
+
+/// Whoever answers for a name says where its own gateway is, and must not change what others may do: an operator has seen the warnings
+/// of the addresses that are in force, and nobody would see those of new ones.
+fn harmless(snapshot: &Snapshot, name: &str, addresses: Vec<IpNet>) -> Result<Vec<IpNet>, String> {
+    for before in snapshot.with_host(name).iter().filter_map(|id| snapshot.gateway(*id)) {
+        let mut after = before.clone();
+        let find = |other: &str| {
+            let present = snapshot.host(other).unwrap_or_default();
+            Ok(if other == name { addresses.clone() } else { present.to_vec() })
+        };
+        after.resolve(find).map_err(|error| error.to_string())?;
+        if let Some(warning) = interferes(snapshot, before, &after) {
+            return Err(format!("the answer is not taken: {warning}"));
+        }
+    }
+    Ok(addresses)
 }
 
 /// Until the agent ends.

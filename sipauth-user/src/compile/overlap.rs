@@ -17,6 +17,14 @@ const fn strength(mode: Mode) -> u8 {
     }
 }
 
+/// What `after` changes for another gateway of `snapshot` that `before`, which is the same gateway, did not.
+pub fn interferes(snapshot: &Snapshot, before: &Gateway, after: &Gateway) -> Option<Warning> {
+    let known = weakened(snapshot, before);
+    weakened(snapshot, after)
+        .into_iter()
+        .find(|warning| !known.iter().any(|known| known.between() == warning.between()))
+}
+
 /// What `new` changes for the gateways of `snapshot`: those at the same address or prefix of which one asks for less, and wider
 /// prefixes that a longer one of `new` takes a part from. Names both, and each other gateway once.
 pub fn weakened(snapshot: &Snapshot, new: &Gateway) -> Vec<Warning> {

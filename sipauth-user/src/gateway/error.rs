@@ -60,6 +60,18 @@ pub enum Warning {
     },
 }
 
+impl Warning {
+    /// The two gateways that it is about, the one that loses by it last; `None` where it is about one alone.
+    #[must_use]
+    pub fn between(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Weakened { weaker, stronger, .. } => Some((weaker, stronger)),
+            Self::Hidden { gateway, hidden, .. } => Some((gateway, hidden)),
+            Self::Everything { .. } | Self::ChallengedOtherwise { .. } => None,
+        }
+    }
+}
+
 /// Why a gateway is not acceptable: names the thing and the remedy in one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GatewayError {

@@ -13,7 +13,7 @@ use sipauth_tests::lab::{Host, Lab};
 use sipauth_tests::peers::{Call, Uas, Via};
 use sipauth_tests::require_root;
 
-use crate::support::{PASSWORD, assert_refused, assert_refused_by_agent, lab, observe};
+use crate::support::{PASSWORD, add, assert_refused, assert_refused_by_agent, lab, observe};
 
 const NAME: &str = "sip.carrier.example";
 /// Longer than the shortest time for which an answer is used, 30 s.
@@ -196,4 +196,38 @@ fn credentials_are_taken_from_where_the_host_name_points_alone() -> anyhow::Resu
     assert!(observe(&lab, &agent, &right(Host::PbxPassword))?.0.all_answered());
     assert_refused_by_agent(&lab, &agent, &right(Host::NatPassword), "wrong_address")?;
     Ok(())
+}
+
+#[test]
+fn whoever_answers_for_a_name_cannot_change_what_another_gateway_may_do() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
+    let server = NameServer::start(&lab, &[(Host::Stranger, NAME)])?;
+    let agent = agent(&lab, &[])?;
+    add(&agent, Host::PbxPassword)?;
+    agent.add("wide", "ip", &["--address", "203.0.113.16/28"])?;
+    passes(&lab, &agent, Host::CarrierIp)?;
+    until("the name server answers", || {
+        let added = agent.cli(&["gateway", "add", "named", "--mode", "ip", "--address", NAME])?;
+        Ok(added.code == 0)
+    })?;
+    let status = || Ok::<_, anyhow::Error>(agent.cli(&["status"])?.stdout);
+
+    // The address of a gateway that has to prove a password, for one that need not.
+    server.change(&[(Host::PbxPassword, NAME)])?;
+    until("a weaker mode is held back", || Ok(status()?.contains(Host::PbxPassword.name())))?;
+    assert_refused_by_agent(&lab, &agent, &Call::from(Host::PbxPassword), "challenged")?;
+    passes(&lab, &agent, Host::Stranger)?;
+
+    // An address out of another gateway's network, for one that may not call in.
+    assert_eq!(agent.cli(&["gateway", "set", "named", "--mode", "peer"])?.code, 0);
+    server.change(&[(Host::CarrierIp, NAME)])?;
+    until("a part of another network is held back", || {
+        Ok(status()?.contains("wide at 203.0.113.16/28"))
+    })?;
+    passes(&lab, &agent, Host::CarrierIp)?;
+
+    server.change(&[(Host::Stranger, NAME)])?;
+    until("all is well again", || Ok(!status()?.contains("wide at 203.0.113.16/28")))
 }
