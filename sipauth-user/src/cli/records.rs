@@ -16,6 +16,19 @@ use crate::{
     records::{self, Target},
 };
 
+/// Fields of a record that are shown, `-` for `_`.
+const COLUMNS: [&str; 9] = [
+    "time",
+    "count",
+    "method",
+    "source",
+    "gateway",
+    "code",
+    "termination",
+    "reason",
+    "call-id",
+];
+
 /// Which records.
 #[derive(Debug, Args)]
 pub struct RecordsArgs {
@@ -48,21 +61,7 @@ pub(super) fn execute(args: &RecordsArgs, socket: &Path) -> anyhow::Result<()> {
             directory.display()
         ));
     }
-    output::table(
-        [
-            "time",
-            "count",
-            "method",
-            "source",
-            "gateway",
-            "code",
-            "termination",
-            "reason",
-            "call-id",
-        ],
-        last.iter().map(row),
-        9,
-    )
+    output::table(COLUMNS, last.iter().map(row), 9)
 }
 
 /// Where the agent writes; where none runs, where it would.
@@ -102,19 +101,8 @@ fn last(directory: PathBuf, wanted: usize, gateway: Option<&str>) -> anyhow::Res
     Ok(found)
 }
 
-fn row(record: &Value) -> [String; 9] {
-    let fields = [
-        "time",
-        "count",
-        "method",
-        "source",
-        "gateway",
-        "code",
-        "termination",
-        "reason",
-        "call_id",
-    ];
-    fields.map(|field| match &record[field] {
+fn row(record: &Value) -> [String; COLUMNS.len()] {
+    COLUMNS.map(|column| match &record[column.replace('-', "_").as_str()] {
         Value::Null => "-".to_owned(),
         // A peer's own words: nothing that a terminal would obey.
         Value::String(text) => text.chars().map(|c| if c.is_control() { '.' } else { c }).collect(),

@@ -86,6 +86,35 @@ pub struct TraceRecord {
     pub reply_message: Option<String>,
 }
 
+#[cfg(test)]
+impl TraceRecord {
+    /// Of a message that nothing is known of, for tests to fill in.
+    pub(crate) fn bare(source: SocketAddr, destination: SocketAddr, transport: Transport) -> Self {
+        Self {
+            time: 0.0,
+            source,
+            destination,
+            transport,
+            bytes: 0,
+            trusted: false,
+            method: String::new(),
+            head: String::new(),
+            call_id: String::new(),
+            cseq: String::new(),
+            credentials: false,
+            gateway: None,
+            fields: Vec::new(),
+            outcome: String::new(),
+            text: String::new(),
+            action: String::new(),
+            reply: None,
+            challenges: Vec::new(),
+            message: None,
+            reply_message: None,
+        }
+    }
+}
+
 /// A field of credentials, judged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceField {

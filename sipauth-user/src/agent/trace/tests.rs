@@ -1,27 +1,11 @@
 use super::*;
 
 fn record(call_id: &str, source: &str) -> Box<TraceRecord> {
+    let source = source.parse().expect("an address");
     Box::new(TraceRecord {
-        time: 0.0,
-        source: source.parse().expect("an address"),
-        destination: "203.0.113.10:5060".parse().expect("an address"),
-        transport: Transport::Udp,
-        bytes: 0,
-        trusted: false,
         method: "INVITE".to_owned(),
-        head: String::new(),
         call_id: call_id.to_owned(),
-        cseq: String::new(),
-        credentials: false,
-        gateway: None,
-        fields: Vec::new(),
-        outcome: String::new(),
-        text: String::new(),
-        action: String::new(),
-        reply: None,
-        challenges: Vec::new(),
-        message: None,
-        reply_message: None,
+        ..TraceRecord::bare(source, "203.0.113.10:5060".parse().expect("an address"), Transport::Udp)
     })
 }
 

@@ -142,25 +142,7 @@ mod tests {
         let (from, to) = (from.parse().expect("an address"), to.parse().expect("an address"));
         let record = |source, destination| TraceRecord {
             time: 1.5,
-            source,
-            destination,
-            transport,
-            bytes: 0,
-            trusted: false,
-            method: String::new(),
-            head: String::new(),
-            call_id: String::new(),
-            cseq: String::new(),
-            credentials: false,
-            gateway: None,
-            fields: Vec::new(),
-            outcome: String::new(),
-            text: String::new(),
-            action: String::new(),
-            reply: None,
-            challenges: Vec::new(),
-            message: None,
-            reply_message: None,
+            ..TraceRecord::bare(source, destination, transport)
         };
         let hex: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
         capture.dialogue(&record(from, to), &hex, Some("5349502f")).expect("written");
