@@ -127,7 +127,11 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
             note(&format!("  {:<20} {} (package {})", tool.program, tool.why, tool.package));
         }
         for (_, unit) in SERVICES.iter().filter(|(package, _)| packages.contains(package) && is_root()) {
-            mask(unit, Path::new("/etc/systemd/system"))?;
+            if mask(unit, Path::new("/etc/systemd/system"))? {
+                note(&format!(
+                    "Masked {unit}: only the program is wanted (to undo: systemctl unmask {unit})"
+                ));
+            }
         }
         apt::install(&packages)?;
         for (package, _) in SERVICES.iter().filter(|(package, _)| packages.contains(package)) {
@@ -145,15 +149,14 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
 }
 
 /// Keeps a service from being started, now and later: it would take ports of this machine. What the operator has put there stays.
-fn mask(unit: &str, units: &Path) -> Result<()> {
+/// Says whether it was necessary.
+fn mask(unit: &str, units: &Path) -> Result<bool> {
     let file = units.join(unit);
     if !units.is_dir() || file.symlink_metadata().is_ok() {
-        return Ok(());
+        return Ok(false);
     }
-    note(&format!(
-        "Masking {unit}: only the program is wanted (to undo: systemctl unmask {unit})"
-    ));
-    symlink("/dev/null", &file).with_context(|| format!("cannot mask {unit} by {}", file.display()))
+    symlink("/dev/null", &file).with_context(|| format!("cannot mask {unit} by {}", file.display()))?;
+    Ok(true)
 }
 
 /// Refreshes the distribution's package lists.
@@ -186,12 +189,11 @@ mod tests {
     #[test]
     fn a_service_is_masked_unless_the_operator_has_a_unit_of_that_name() -> Result<()> {
         let units = std::env::temp_dir().join(format!("sipauth-xtask-units-{}", std::process::id()));
-        mask("a.service", &units)?;
-        assert!(!units.exists(), "no systemd, no mask");
+        assert!(!mask("a.service", &units)? && !units.exists(), "no systemd, no mask");
         fs::create_dir_all(&units)?;
         fs::write(units.join("own.service"), "[Unit]")?;
-        mask("a.service", &units)?;
-        mask("own.service", &units)?;
+        assert!(mask("a.service", &units)?);
+        assert!(!mask("own.service", &units)?);
         let (masked, own) = (
             fs::read_link(units.join("a.service")),
             fs::read_to_string(units.join("own.service")),
