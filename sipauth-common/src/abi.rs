@@ -2,7 +2,7 @@
 
 /// Version of the layout of all maps together. Part of the pin directory (`<bpffs>/v<LAYOUT>`), and of [`crate::config::Config`].
 /// Raise it with any change to a type, a size or a meaning in this crate that the other side could misread.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 
 /// The XDP program for drivers that pass one linear buffer (also kernels before 5.18).
 pub const PROGRAM_INGRESS: &str = "sipauth_ingress";
@@ -45,9 +45,11 @@ pub const MAP_EVENTS: &str = "EVENTS";
 pub const MAP_LANE_STATS: &str = "LANE_STATS";
 /// One [`crate::stats::EventStats`], per CPU.
 pub const MAP_EVENT_STATS: &str = "EVENT_STATS";
+/// One [`crate::challenge::Challenge`].
+pub const MAP_CHALLENGE: &str = "CHALLENGE";
 
 /// Every map.
-pub const MAPS: [&str; 17] = [
+pub const MAPS: [&str; 18] = [
     MAP_CONFIG,
     MAP_PORT_ROLES,
     MAP_HOSTS_V4,
@@ -65,6 +67,7 @@ pub const MAPS: [&str; 17] = [
     MAP_EVENTS,
     MAP_LANE_STATS,
     MAP_EVENT_STATS,
+    MAP_CHALLENGE,
 ];
 
 /// Addresses and prefixes of gateways that the maps hold, each family and kind.

@@ -24,6 +24,8 @@ pub mod flags {
     pub const REPLY_UNAUTHORIZED: u32 = 4;
     /// Hand what opens an unauthorised TCP connection to a port where nobody listens, so that the kernel answers by a reset.
     pub const TCP_RESET: u32 = 8;
+    /// Answer requests without credentials by a challenge, where that is the general one ([`crate::challenge::Challenge`]).
+    pub const CHALLENGE: u32 = 16;
 }
 
 /// Lanes of punted packets, each with a punt port per protected port and a budget of its own.

@@ -7,7 +7,7 @@ use crate::{
     address::Address,
     config::{Config, DefaultPolicy, Lane, PortRole, flags},
     flow::{Ban, Flow, FlowKey},
-    policy::{FLAG_MORE_PORTS, Policy, PortKey, modes},
+    policy::{FLAG_GENERAL, FLAG_MORE_PORTS, Policy, PortKey, modes},
     reason::{Reason, Verdict},
     sip::{AckTo, Class, Method},
 };
@@ -93,15 +93,20 @@ pub struct Decision {
     pub gateway: u32,
     /// Where a punted packet queues.
     pub lane: Lane,
+    /// The general challenge is right for it ([`may_be_challenged`]).
+    pub general: bool,
 }
 
 impl Decision {
+    /// For this reason, counted for this gateway, and no more to say.
     #[inline(always)]
-    const fn new(reason: Reason, gateway: u32) -> Self {
+    #[must_use]
+    pub const fn new(reason: Reason, gateway: u32) -> Self {
         Self {
             reason,
             gateway,
             lane: Lane::Untrusted,
+            general: false,
         }
     }
 }
@@ -163,6 +168,24 @@ pub fn acknowledged(decision: Decision, to: AckTo) -> Decision {
     Decision { reason, ..decision }
 }
 
+/// Whether a request is worth a search for credentials: without any, the kernel program challenges it by itself ([`challenged`]).
+#[inline(always)]
+#[must_use]
+pub fn may_be_challenged(packet: &PacketView, decision: &Decision) -> bool {
+    decision.general && decision.reason as u32 == Reason::Challenge as u32 && matches!(packet.content, Content::Udp(_))
+}
+
+/// What becomes of a request that the kernel program has challenged. Apart from [`decide`], since it depends on the whole message, and
+/// what is not plain in it goes to the agent.
+#[inline(always)]
+#[must_use]
+pub fn challenged(decision: Decision) -> Decision {
+    Decision {
+        reason: Reason::Challenged,
+        ..decision
+    }
+}
+
 /// The source is an address of a gateway.
 #[inline(always)]
 fn known<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, policy: &Policy) -> Decision {
@@ -187,6 +210,7 @@ fn known<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, policy: &Pol
         let known = Known {
             listed: true,
             peer: policy.has(modes::PEER),
+            general: policy.flags & FLAG_GENERAL != 0,
         };
         return password(packet, maps, config, gateway, class, known); // 6
     }
@@ -234,6 +258,7 @@ fn unknown<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> Decisio
         let known = Known {
             listed: false,
             peer: false,
+            general: true,
         };
         return password(packet, maps, config, 0, class, known); // 6
     }
@@ -253,6 +278,8 @@ struct Known {
     listed: bool,
     /// One of its gateways is in mode `peer`.
     peer: bool,
+    /// [`FLAG_GENERAL`]; of a stranger too.
+    general: bool,
 }
 
 /// Mode `password`, and the default policy `challenge`.
@@ -270,9 +297,8 @@ fn password<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: 
         // It may be to the agent's own challenge, which the softswitch knows nothing of: see `acknowledged`.
         Some(Class::Request(Method::Ack)) if flow.is_some() && config.agent_alive(maps.now()) => {
             return Decision {
-                reason: Reason::FlowAck,
-                gateway: owner,
                 lane: Lane::Trusted,
+                ..Decision::new(Reason::FlowAck, owner)
             };
         }
         Some(_) => {
@@ -300,9 +326,12 @@ fn password<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: 
                 maps,
                 config,
                 Decision {
-                    reason: Reason::Challenge,
-                    gateway: owner,
                     lane,
+                    general: known.general
+                        && config.has(flags::CHALLENGE)
+                        && !config.has(flags::MONITOR)
+                        && matches!(class, Some(Class::Request(method)) if method.is_initial()),
+                    ..Decision::new(Reason::Challenge, owner)
                 },
             )
         }
@@ -319,9 +348,8 @@ fn peer<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: u32,
             maps,
             config,
             Decision {
-                reason: Reason::PeerRequest,
-                gateway,
                 lane: Lane::Known,
+                ..Decision::new(Reason::PeerRequest, gateway)
             },
         ),
         None => match softswitch_connection(packet, maps, config) {
@@ -330,9 +358,8 @@ fn peer<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gateway: u32,
                 maps,
                 config,
                 Decision {
-                    reason: Reason::PeerRequest,
-                    gateway,
                     lane: Lane::Known,
+                    ..Decision::new(Reason::PeerRequest, gateway)
                 },
             ),
         },
@@ -408,9 +435,8 @@ fn unauthorized<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, gatew
         Reason::ReplyUnknown
     };
     Decision {
-        reason,
-        gateway,
         lane: Lane::Denied,
+        ..Decision::new(reason, gateway)
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod abi;
 pub mod address;
+pub mod challenge;
 pub mod config;
 pub mod decide;
 pub mod event;

@@ -16,6 +16,8 @@ pub mod modes {
 
 /// Bit of [`Policy::flags`]: there are more ports than the inline one, in `PORTS`.
 pub const FLAG_MORE_PORTS: u8 = 1;
+/// Bit of [`Policy::flags`]: who is to prove a password here is challenged by the general rules and realm.
+pub const FLAG_GENERAL: u8 = 2;
 
 /// Compiled policy of one address or prefix.
 ///
@@ -33,7 +35,7 @@ pub struct Policy {
     pub port: u16,
     /// Union of [`modes`].
     pub modes: u8,
-    /// [`FLAG_MORE_PORTS`].
+    /// Union of [`FLAG_MORE_PORTS`] and [`FLAG_GENERAL`].
     pub flags: u8,
     /// Length of the prefix that the policy stands at, in bits of the 16-byte [`Address`]: 128 for a host, 96 + n for an IPv4 prefix of length n.
     pub prefix: u8,

@@ -10,7 +10,7 @@ pub enum Verdict {
     Drop = 1,
     /// To the agent.
     Punt = 2,
-    /// Nowhere, since it has arrived: it was for the agent, which need not see it.
+    /// Nowhere, since it has arrived: it was for the agent, which need not see it. It may have been answered.
     Absorb = 3,
 }
 
@@ -97,6 +97,7 @@ reasons! {
     ReplyMismatch     Punt "reply_port_mismatch" "the source port does not match; refused with an answer (403, or a TCP reset)",
     ReplyUnknown      Punt "reply_unknown_source" "unknown source; refused with an answer (403, or a TCP reset)",
     OwnAck          Absorb "own_ack"             "the ACK to a challenge or refusal of the agent, which ends with it",
+    Challenged      Absorb "challenged"          "a request without credentials, answered by a challenge",
 }
 
 impl Reason {

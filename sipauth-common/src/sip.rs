@@ -192,9 +192,10 @@ impl Window {
     }
 }
 
-/// `n` bytes from `from` on, the first in the lowest bits.
+/// `n` bytes (at most 8) from `from` on as a number, the first in the lowest bits.
 #[inline(always)]
-const fn pack(bytes: &[u8], from: usize, n: usize) -> u64 {
+#[must_use]
+pub const fn pack(bytes: &[u8], from: usize, n: usize) -> u64 {
     let (mut packed, mut i) = (0, 0);
     while i < n {
         packed |= (bytes[from + i] as u64) << (8 * i);

@@ -1,7 +1,7 @@
 //! A packet's way in, one line a step.
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
     helpers::generated::bpf_xdp_get_buff_len,
     programs::XdpContext,
 };
@@ -13,7 +13,7 @@ use sipauth_common::{
 };
 
 use crate::{
-    ack,
+    ack, challenge,
     maps::{FLOWS, Maps},
     packet::Packet,
     parse::{self, Parsed},
@@ -35,17 +35,13 @@ pub(crate) fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
         Ok(parsed) => {
             let decision = ack::judge(&packet, parsed, &maps, decide(&parsed.view, &maps));
             let decision = budget(parsed, &maps, decision);
+            let decision = challenge::answer(ctx.ctx, &packet, parsed, decision);
             (Some(parsed), decision)
         }
-        Err(reason) => (
-            None,
-            Decision {
-                reason,
-                gateway: 0,
-                lane: sipauth_common::config::Lane::Untrusted,
-            },
-        ),
+        Err(reason) => (None, Decision::new(reason, 0)),
     };
+    // An answer has moved the frame's end, and the verifier wants its limits read again.
+    let packet = Packet::new(ctx.data(), ctx.data_end(), len);
     verdict::count(&packet, &decision);
     if decision.reason as u32 == Reason::NotProtected as u32 {
         return XDP_PASS;
@@ -68,7 +64,9 @@ pub(crate) fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
             if monitor { XDP_PASS } else { XDP_DROP }
         }
         Verdict::Absorb => {
-            if monitor {
+            if decision.reason as u32 == Reason::Challenged as u32 {
+                XDP_TX
+            } else if monitor {
                 XDP_PASS
             } else {
                 XDP_DROP

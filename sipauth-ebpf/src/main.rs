@@ -11,6 +11,7 @@
 #![feature(asm_experimental_arch)]
 
 mod ack;
+mod challenge;
 mod egress;
 mod ingress;
 mod maps;

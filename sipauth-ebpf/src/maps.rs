@@ -10,16 +10,19 @@ use aya_ebpf::{
 use sipauth_common::{
     abi,
     address::Address,
+    challenge::Challenge,
     config::{Config, LANES as LANE_COUNT, PortRole},
     decide::Lookup,
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
     reason::Reason,
-    sip::ACK_WINDOW,
     stats::{Bucket, Count, EventStats, GatewayStats, LaneStats, RateKey},
 };
 
-use crate::parse::Parsed;
+use crate::{
+    challenge::{ANSWERED_SLOTS, Draft, REQUEST_ROOM},
+    parse::Parsed,
+};
 
 /// Written by the agent. The heartbeat changes while programs read it: one aligned word, so it is read whole.
 #[btf_map]
@@ -76,9 +79,19 @@ pub(crate) static EVENT_STATS: PerCpuArray<EventStats, 1> = PerCpuArray::new();
 /// Where [`crate::parse`] leaves what it read; of the program alone, not pinned.
 #[btf_map]
 pub(crate) static SCRATCH: PerCpuArray<Parsed, 1> = PerCpuArray::new();
-/// Where [`crate::ack`] puts a message to search it; likewise.
+/// Where [`crate::ack`] and [`crate::challenge`] put a message to search it; likewise. A word more than they put there: one may begin at
+/// the last byte.
 #[btf_map]
-pub(crate) static MESSAGE: PerCpuArray<[u64; ACK_WINDOW / 8 + 1], 1> = PerCpuArray::new();
+pub(crate) static MESSAGE: PerCpuArray<[u64; REQUEST_ROOM / 8 + 1], 1> = PerCpuArray::new();
+/// Where [`crate::challenge`] writes; likewise.
+#[btf_map]
+pub(crate) static DRAFT: PerCpuArray<Draft, 1> = PerCpuArray::new();
+/// Signs of the transactions that were challenged here, by a hash of theirs; likewise.
+#[btf_map]
+pub(crate) static ANSWERED: PerCpuArray<u32, { ANSWERED_SLOTS as usize }> = PerCpuArray::new();
+/// Written by the agent.
+#[btf_map]
+pub(crate) static CHALLENGE: Array<Challenge, 1> = Array::new();
 
 /// The maps as [`Lookup`], with the time read at most once a packet.
 pub(crate) struct Maps {

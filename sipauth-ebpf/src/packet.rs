@@ -89,6 +89,12 @@ impl Packet {
         true
     }
 
+    /// Whether the first buffer is all of it.
+    #[inline(always)]
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.end - self.data == self.len
+    }
+
     /// Where the bytes at `offset` begin, and how many of the wanted ones are in the first buffer.
     /// For `bpf_probe_read_kernel`, which takes any address.
     #[inline(always)]

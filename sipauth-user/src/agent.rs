@@ -6,6 +6,7 @@
 mod answers;
 mod bans;
 mod census;
+mod challenger;
 mod change;
 mod damage;
 mod directory;
@@ -116,6 +117,9 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
     }
     let (programs, attached) = with(&agent, programs, |agent, programs| agent.attach(programs));
     attached.inspect_err(|_| agent.say_goodbye())?;
+    if workers.is_some() {
+        agent.refresh_challenge()?;
+    }
     agent.privileged.finish(datapath::later_capability(agent.pins()))?;
     if workers.is_some() {
         agent.set_ready();
@@ -221,7 +225,7 @@ fn start_workers(agent: &Arc<Agent>, shutdown: &CancellationToken) -> anyhow::Re
         .punt_ports()
         .map(|(protected, punt)| PuntPorts { protected, punt })
         .collect();
-    let (shared, started) = (Arc::clone(agent), unix_now());
+    let (shared, started) = (Arc::clone(agent), agent.challenger().started);
     let mut options = Options::new(ports);
     options.timestamps = agent.settings().metrics.is_some();
     options.tcp.reset_denied = agent.settings().tcp_reset;
@@ -229,13 +233,13 @@ fn start_workers(agent: &Arc<Agent>, shutdown: &CancellationToken) -> anyhow::Re
     let handler = move |index: usize| {
         let number = u16::try_from(index).unwrap_or(u16::MAX);
         let (settings, keys) = (Arc::clone(&shared.settings()), Arc::clone(&shared.keys()));
-        Punted::new(
-            auth::Authenticator::new(directory::authentication(&settings), &keys, number, started),
-            settings,
-            keys,
-            if index < datagram_workers { Transport::Udp } else { Transport::Tcp },
-            Arc::clone(&shared),
-        )
+        let authenticator = auth::Authenticator::new(directory::authentication(&settings), &keys, number, started);
+        let (authenticator, transport) = if index < datagram_workers {
+            (authenticator.with_kernel(), Transport::Udp)
+        } else {
+            (authenticator, Transport::Tcp)
+        };
+        Punted::new(authenticator, settings, keys, transport, Arc::clone(&shared))
     };
     Ok(Workers::start(&options, shutdown, handler, Arc::clone(agent) as _)?)
 }
@@ -248,7 +252,7 @@ async fn heartbeat(agent: Arc<Agent>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = beats.tick() => {}
         }
-        match agent.beat() {
+        match agent.beat().and_then(|()| agent.refresh_challenge()) {
             Ok(()) => failing = false,
             Err(error) if !failing => {
                 failing = true;

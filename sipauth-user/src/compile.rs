@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use ipnet::IpNet;
 use sipauth_common::{
     address::Address,
-    policy::{FLAG_MORE_PORTS, Policy, PortKey},
+    policy::{FLAG_GENERAL, FLAG_MORE_PORTS, Policy, PortKey},
 };
 
 pub use self::{
@@ -47,7 +47,7 @@ pub(crate) fn place(net: &IpNet) -> Place {
 }
 
 impl Tables {
-    /// The union of all gateways at each place, as [`Policy`] describes it.
+    /// The union of all gateways at each place, as [`Policy`] describes it, where nobody is challenged by the general rules.
     #[must_use]
     pub fn compile(gateways: &[(u32, Gateway)]) -> Self {
         let mut places: HashMap<Place, Vec<(u32, &Gateway)>> = HashMap::new();
@@ -59,14 +59,14 @@ impl Tables {
             }
         }
         for (place, sharers) in places {
-            tables.enter(place, &sharers);
+            tables.enter(place, &sharers, "");
         }
         tables
     }
 
     /// Enters the union of the gateways that share a place.
-    fn enter(&mut self, (network, prefix): Place, sharers: &[(u32, &Gateway)]) {
-        let policy = self.union(network, prefix, sharers);
+    fn enter(&mut self, (network, prefix): Place, sharers: &[(u32, &Gateway)], realm: &str) {
+        let policy = self.union(network, prefix, sharers, realm);
         if prefix == HOST {
             self.hosts.insert(network, policy);
         } else {
@@ -75,7 +75,7 @@ impl Tables {
     }
 
     /// The policy of a place, with its further ports put into the table of ports.
-    fn union(&mut self, network: Address, prefix: u8, sharers: &[(u32, &Gateway)]) -> Policy {
+    fn union(&mut self, network: Address, prefix: u8, sharers: &[(u32, &Gateway)], realm: &str) -> Policy {
         let leader = [Mode::Ip, Mode::Password, Mode::IpPort, Mode::Peer]
             .into_iter()
             .find_map(|mode| first_of(sharers, mode));
@@ -84,6 +84,9 @@ impl Tables {
             ..Policy::default()
         };
         policy.gateway = leader.map_or(0, |(id, _)| id);
+        if leader.is_some_and(|(_, gateway)| gateway.digest.is_empty() && gateway.realm.as_deref() == Some(realm)) {
+            policy.flags |= FLAG_GENERAL;
+        }
         policy.modes = sharers.iter().fold(0, |union, (_, gateway)| union | gateway.mode.bit());
         let mut ports = port_owners(sharers).into_iter();
         if let Some((port, owner)) = ports.next() {

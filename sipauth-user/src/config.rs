@@ -60,6 +60,18 @@ impl XdpMode {
     }
 }
 
+/// Who challenges requests without credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Challenger {
+    /// The kernel program, where the interfaces can send what it makes: not on veth pairs.
+    Auto,
+    /// The kernel program.
+    Kernel,
+    /// The agent.
+    Agent,
+}
+
 /// The default policy as operators write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -117,6 +129,8 @@ pub struct Settings {
     pub reply_unauthorized: bool,
     /// Answer refused TCP connections by a reset.
     pub tcp_reset: bool,
+    /// Who challenges plain requests.
+    pub challenger: Challenger,
     /// Realm of challenges and of new gateways.
     pub realm: String,
     /// Where to serve metrics.

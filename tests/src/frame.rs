@@ -208,6 +208,12 @@ pub fn checksum_holds(source: IpAddr, destination: IpAddr, protocol: u8, transpo
     sum(&[&pseudo(source, destination, protocol, transport.len()), transport]) == 0xffff
 }
 
+/// Whether an IPv4 header has the right checksum.
+#[must_use]
+pub fn ipv4_checksum_holds(header: &[u8]) -> bool {
+    sum(&[header]) == 0xffff
+}
+
 fn pseudo(source: IpAddr, destination: IpAddr, protocol: u8, len: usize) -> Vec<u8> {
     let mut out = Vec::new();
     for address in [source, destination] {

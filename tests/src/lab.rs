@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use anyhow::{Context as _, bail, ensure};
 
 use crate::cleanup::{self, DIR_PREFIX, PREFIX, Remains};
+use crate::napi::Napi;
 
 /// A machine of the lab.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -233,6 +234,14 @@ impl Lab {
         &self.state
     }
 
+    /// Lets a host send from XDP, until what it returns is dropped.
+    ///
+    /// # Errors
+    /// As [`Napi::on`].
+    pub fn receives_from_xdp(&self, host: Host) -> anyhow::Result<Napi> {
+        self.inside_named("wan", || Napi::on(host.name()))
+    }
+
     /// A command that will run in a host's namespace, in a process group of its own: Ctrl-C is for us, and we end the children.
     pub fn command(&self, host: Host, program: impl AsRef<OsStr>) -> Command {
         self.command_in(host.name(), program)
@@ -260,13 +269,17 @@ impl Lab {
     /// # Errors
     /// Those of `f`, and when the namespace cannot be entered.
     pub fn inside<T: Send>(&self, host: Host, f: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
-        let path = format!("/run/netns/{}", self.namespace(host));
+        self.inside_named(host.name(), f)
+    }
+
+    fn inside_named<T: Send>(&self, name: &str, f: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+        let path = format!("/run/netns/{}", self.namespace_named(name));
         let work = || {
             let ns = std::fs::File::open(&path).with_context(|| path.clone())?;
             nix::sched::setns(ns, nix::sched::CloneFlags::CLONE_NEWNET)?;
             f()
         };
-        std::thread::scope(|scope| scope.spawn(work).join()).map_err(|_| anyhow::anyhow!("panic in {}", host.name()))?
+        std::thread::scope(|scope| scope.spawn(work).join()).map_err(|_| anyhow::anyhow!("panic in {name}"))?
     }
 
     /// Leaves everything up when this is dropped, and tells later runs so. Returns the command that removes it.

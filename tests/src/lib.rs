@@ -9,6 +9,7 @@ pub mod flood;
 pub mod frame;
 pub mod lab;
 pub mod model;
+pub mod napi;
 pub mod peers;
 pub mod privilege;
 pub mod system;

@@ -279,14 +279,7 @@ pub fn judge<L: Lookup>(frame: &[u8], read: &Read, maps: &L) -> Decision {
 pub fn expect<L: Lookup>(frame: &[u8], maps: &L) -> Expected {
     let (decision, read) = match read(frame) {
         Ok(read) => (judge(frame, &read, maps), Some(read)),
-        Err(reason) => (
-            Decision {
-                reason,
-                gateway: 0,
-                lane: sipauth_common::config::Lane::Untrusted,
-            },
-            None,
-        ),
+        Err(reason) => (Decision::new(reason, 0), None),
     };
     let monitor = maps.config().is_some_and(|config| config.layout != 0 && config.has(flags::MONITOR));
     let verdict = decision.reason.verdict();

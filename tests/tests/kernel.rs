@@ -7,6 +7,8 @@ mod attach;
 mod bench;
 #[path = "kernel/budget.rs"]
 mod budget;
+#[path = "kernel/challenges.rs"]
+mod challenges;
 #[path = "kernel/families.rs"]
 mod families;
 #[path = "kernel/generated.rs"]

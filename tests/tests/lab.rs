@@ -11,6 +11,8 @@ mod audit;
 mod bans;
 #[path = "lab/bare.rs"]
 mod bare;
+#[path = "lab/challenger.rs"]
+mod challenger;
 #[path = "lab/changes.rs"]
 mod changes;
 #[path = "lab/console.rs"]

@@ -50,7 +50,7 @@ impl Contents {
         // Maps that are in force were filled from a database: one that is gone is not a new one.
         let store = Store::open_used(&settings.state_dir, enforcing).await?;
         Ok(Self {
-            snapshot: Snapshot::new(store.load_all().await?),
+            snapshot: Snapshot::for_realm(&settings.realm, store.load_all().await?),
             bans: store.bans().await?,
             keys: store.nonce_keys(unix_now()).await?,
             store: Ok(store),

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    damage::Contents, directory::Accounts, events::EventLog, fill, flows::Terms, history::History, names::Names, pardons::Pardons,
-    trace::Tracing,
+    challenger::Challenger, damage::Contents, directory::Accounts, events::EventLog, fill, flows::Terms, history::History, names::Names,
+    pardons::Pardons, trace::Tracing,
 };
 use crate::{
     audit::Audit,
@@ -54,6 +54,7 @@ pub(super) struct Agent {
     pub(super) records: Records,
     pub(super) events: EventLog,
     pub(super) tracing: Tracing,
+    challenger: Challenger,
     pub(super) history: History,
     changed: std::sync::Mutex<Option<Instant>>,
     pub(super) terms: Terms,
@@ -82,6 +83,7 @@ impl Agent {
         };
         let agent = Self {
             names: Names::new(&settings),
+            challenger: Challenger::new(&settings),
             settings: ArcSwap::from_pointee(settings),
             origin,
             pins,
@@ -149,7 +151,7 @@ impl Agent {
             self.settings.store(old);
             self.set_accounts(before);
         }
-        written
+        written.and_then(|()| self.refresh_challenge())
     }
 
     pub(super) fn maps(&self) -> &Maps {
@@ -174,7 +176,7 @@ impl Agent {
     pub(super) fn set_keys(&self, keys: NonceKeys) -> Result<(), DatapathError> {
         self.write_config(|config| config.own_mark = keys.mark())?;
         self.keys.store(Arc::new(keys));
-        Ok(())
+        self.refresh_challenge()
     }
 
     pub(super) fn set_counts(&self, counts: Counts) {
@@ -193,6 +195,19 @@ impl Agent {
 
     pub(super) fn set_census(&self, census: Census) {
         self.census.store(Arc::new(census));
+    }
+
+    pub(super) const fn challenger(&self) -> &Challenger {
+        &self.challenger
+    }
+
+    /// Whether the kernel program has this one of [`sipauth_common::config::flags`] set.
+    pub(super) fn has_flag(&self, flag: u32) -> bool {
+        self.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner).has(flag)
+    }
+
+    pub(super) fn set_flag(&self, flag: u32, on: bool) -> Result<(), DatapathError> {
+        self.write_config(|config| config.flags = if on { config.flags | flag } else { config.flags & !flag })
     }
 
     pub(super) const fn pardons(&self) -> &Pardons {

@@ -276,6 +276,10 @@ impl Agent {
         let end = request.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let (sender, receiver) = mpsc::channel(16);
         let running = self.tracing.begin(tracer);
+        // The kernel program's challenges would be missing in it. Once it is over, the next heartbeat gives them back.
+        if let Err(error) = self.refresh_challenge() {
+            tracing::warn!(%error, "requests that the kernel program challenges are not in the trace");
+        }
         let events = self.events.clone();
         let count = request.count;
         tokio::spawn(async move {

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use sipauth_common::sip::{Class, Method, classify_payload};
+use sipauth_common::{
+    challenge::{Challenge, Text},
+    sip::{Class, Method, classify_payload},
+};
 
 use super::{
     Action, Arrival, Diagnosis, Directory, FlowGrant, NonceKeys, Outcome, Settings, Source, Timestamp,
@@ -13,7 +16,7 @@ use super::{
     challenge,
     diagnosis::Budget,
     failures::{BanRequest, Failures, Standing},
-    nonce::{Mint, Nonce},
+    nonce::{Mint, run},
     registration,
     replay::Replay,
     verify::Refusal,
@@ -25,12 +28,14 @@ const DEFAULT_EXPIRY: u32 = 3600;
 
 /// Authenticates what one worker receives.
 ///
-/// Nonces are good at the worker that issued them: the kernel keeps a source at one worker (`SO_REUSEPORT` hashes address and
-/// port), so replay memory is shared with nobody. Where NAT moves a client to another worker, it is challenged once more.
+/// Nonces are good at the worker that issued them: the kernel keeps a source at one worker, so replay memory is shared with nobody.
+/// Those of the kernel program are good at any that takes datagrams, which for a source is the same one.
 pub struct Authenticator {
     pub(super) settings: Arc<Settings>,
     pub(super) mint: Mint,
     pub(super) replay: Replay,
+    /// Of nonces of the kernel program; none where they are not good.
+    pub(super) kernel_replay: Option<Replay>,
     pub(super) failures: Failures,
     pub(super) ban: Option<BanRequest>,
     pub(super) diagnosis: Option<Diagnosis>,
@@ -55,6 +60,7 @@ impl Authenticator {
             settings,
             mint,
             replay,
+            kernel_replay: None,
             failures,
             ban: None,
             diagnosis: None,
@@ -64,6 +70,29 @@ impl Authenticator {
             started,
             serial: 0,
         }
+    }
+
+    /// Takes nonces of the kernel program too. For a worker to which all datagrams of its sources come: else one nonce could be used at
+    /// several.
+    #[must_use]
+    pub fn with_kernel(mut self) -> Self {
+        self.kernel_replay = Some(Replay::new(self.settings.replay_capacity));
+        self
+    }
+
+    /// What the kernel program needs to challenge by itself, with `boot_s` as in [`Challenge`]; `None` where it cannot make what the
+    /// settings want. `started` is that of all authenticators.
+    #[must_use]
+    pub fn of_kernel(settings: &Settings, realm: &str, keys: &NonceKeys, started: Timestamp, boot_s: u32) -> Option<Challenge> {
+        let [status, before, behind] = challenge::parts(&settings.rules, realm)?;
+        Some(Challenge {
+            key: keys.of_kernel(),
+            boot_s,
+            run: run(started),
+            status: Text::new(&status)?,
+            before: Text::new(&before)?,
+            behind: Text::new(&behind)?,
+        })
     }
 
     /// Other keys from now on. Nonces and their use live on.
@@ -126,7 +155,7 @@ impl Authenticator {
             source: arrival.source,
             mint: &self.mint,
         };
-        if method == Method::Ack && message.to_tag().is_some_and(|tag| self.mint.tags.is_ours(tag, &message)) {
+        if method == Method::Ack && message.to_tag().is_some_and(|tag| self.mint.tags.is_ours(tag)) {
             return Action::Absorb {
                 outcome: Outcome::AckAbsorbed,
             };
@@ -236,20 +265,9 @@ impl Authenticator {
             .send(Status::Forbidden, outcome),
             Err(refusal) => {
                 self.serial += 1;
-                let nonce = Nonce {
-                    issued: now,
-                    started: self.started,
-                    worker: self.worker,
-                    serial: self.serial,
-                };
-                let nonce = self.mint.issue(&nonce, from.ip());
+                let nonce = self.mint.issue(now, (self.started, self.worker), self.serial, from.ip());
                 let rules = source.rules.unwrap_or(&self.settings.rules);
-                let status = if rules.proxy {
-                    Status::ProxyAuthenticationRequired
-                } else {
-                    Status::Unauthorized
-                };
-                let mut response = Response::new(status, message, from, &self.mint.tags.make(message));
+                let mut response = Response::new(challenge::status(rules), message, from, &self.mint.tags.make(message));
                 challenge::write(&mut response, rules, source.realm, &nonce, refusal.stale);
                 Action::Reply {
                     response: response.finish(),

@@ -1,7 +1,35 @@
 //! The challenge headers (RFC 7616, 3.3; RFC 8760, 2.3 and 2.4).
 
 use super::{DigestRules, Qop};
-use crate::sip::Response;
+use crate::sip::{Response, Status};
+
+/// Stands for the nonce where that is not made here; no realm has it in.
+const PLACE: &[u8] = b"\x01";
+
+/// The status line of a challenge, its header up to the nonce, and all that follows. `None` where there is more than one header.
+pub(super) fn parts(rules: &DigestRules, realm: &str) -> Option<[Vec<u8>; 3]> {
+    if rules.algorithms.len() != 1 {
+        return None;
+    }
+    let mut response = Response::bare();
+    write(&mut response, rules, realm, PLACE, false);
+    let text = response.finish();
+    let at = memchr::memchr(PLACE[0], &text)?;
+    Some([
+        status(rules).line().to_vec(),
+        text[..at].to_vec(),
+        text[at + PLACE.len()..].to_vec(),
+    ])
+}
+
+/// What a challenge by these rules is.
+pub(super) const fn status(rules: &DigestRules) -> Status {
+    if rules.proxy {
+        Status::ProxyAuthenticationRequired
+    } else {
+        Status::Unauthorized
+    }
+}
 
 /// One header for each algorithm, in the order of the rules.
 pub(super) fn write(response: &mut Response, rules: &DigestRules, realm: &str, nonce: &[u8], stale: bool) {

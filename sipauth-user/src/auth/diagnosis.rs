@@ -120,7 +120,7 @@ impl Authenticator {
         let Some(nonce) = credentials.nonce.and_then(|text| self.mint.verify(text, from.ip())) else {
             return Outcome::StaleNonce.text().to_owned();
         };
-        if nonce.started != self.started || nonce.worker != self.worker {
+        if !self.is_of_this_run(&nonce) {
             return "the nonce is from before a restart of the agent, or was issued over the other transport".to_owned();
         }
         if now < nonce.issued {

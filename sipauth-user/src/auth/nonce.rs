@@ -10,6 +10,9 @@
 //! | 14..20 | serial number of that authenticator |
 //! | 20..36 | HMAC-SHA-256 over `"sipauth nonce 1"`, the bytes above and the source address as 16 bytes, cut to 128 bits |
 //!
+//! Those of the challenges that the kernel program makes are of another form, and known by their length: see
+//! [`sipauth_common::challenge`].
+//!
 //! 128 bits of MAC, since a forger has one try for each datagram and no way to test offline (NIST SP 800-107, 5.3.3).
 //! (start, worker, serial) makes a nonce unique, so replay protection needs no random numbers and no clock. The source *port* is
 //! left out on purpose: NAT may change it between challenge and answer.
@@ -18,6 +21,11 @@ use std::{fmt, net::IpAddr};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use sipauth_common::{
+    address::Address,
+    challenge::{self, NONCE_TEXT},
+};
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize;
 
 use super::{
@@ -40,6 +48,12 @@ impl NonceKeys {
     pub fn mark(&self) -> [u8; 8] {
         tag::mark(&keyed(&self.current))
     }
+
+    /// What the kernel program makes its nonces with ([`sipauth_common::challenge::Challenge::key`]).
+    #[must_use]
+    pub fn of_kernel(&self) -> [u64; 2] {
+        of_kernel(&keyed(&self.current))
+    }
 }
 
 impl fmt::Debug for NonceKeys {
@@ -60,19 +74,36 @@ const TAG: usize = 16;
 /// Length of a nonce in text.
 pub(super) const TEXT: usize = (BODY + TAG) / 3 * 4;
 
+/// Who made a nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Issuer {
+    /// A worker of ours, in a run that began then.
+    Worker { started: Timestamp, number: u16 },
+    /// The kernel program, in a run of the agent.
+    Kernel { run: u32 },
+}
+
 /// What a genuine nonce says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Nonce {
     pub(super) issued: Timestamp,
-    pub(super) started: Timestamp,
-    pub(super) worker: u16,
+    pub(super) issuer: Issuer,
+    /// Higher than that of any before, of the same issuer.
     pub(super) serial: u64,
+}
+
+/// The run's name in the kernel program's nonces.
+pub(super) const fn run(started: Timestamp) -> u32 {
+    // The keys change every day, and a run of the same name would have to begin 49 days later to the millisecond.
+    (started.0 & 0xffff_ffff) as u32
 }
 
 /// Keyed MACs, so that the key schedule is paid once.
 pub(super) struct Mint {
     current: Hmac<Sha256>,
     previous: Option<Hmac<Sha256>>,
+    /// Of the kernel program: the current one, and the one before.
+    of_kernel: [Option<[u64; 2]>; 2],
     pub(super) tags: Tags,
 }
 
@@ -80,23 +111,32 @@ impl Mint {
     pub(super) fn new(keys: &NonceKeys) -> Self {
         let (current, previous) = (keyed(&keys.current), keys.previous.as_ref().map(keyed));
         let tags = Tags::new(&current, previous.as_ref());
-        Self { current, previous, tags }
+        let kernel = [Some(of_kernel(&current)), previous.as_ref().map(of_kernel)];
+        Self {
+            current,
+            previous,
+            of_kernel: kernel,
+            tags,
+        }
     }
 
-    /// The text of `nonce`, good for `source` only.
-    pub(super) fn issue(&self, nonce: &Nonce, source: IpAddr) -> [u8; TEXT] {
+    /// The text of a worker's nonce, good for `source` only.
+    pub(super) fn issue(&self, issued: Timestamp, (started, number): (Timestamp, u16), serial: u64, source: IpAddr) -> [u8; TEXT] {
         let mut raw = [0; BODY + TAG];
         let (body, tag) = raw.split_at_mut(BODY);
-        body[..6].copy_from_slice(&nonce.issued.0.to_be_bytes()[2..]);
-        body[6..12].copy_from_slice(&nonce.started.0.to_be_bytes()[2..]);
-        body[12..14].copy_from_slice(&nonce.worker.to_be_bytes());
-        body[14..].copy_from_slice(&nonce.serial.to_be_bytes()[2..]);
+        body[..6].copy_from_slice(&issued.0.to_be_bytes()[2..]);
+        body[6..12].copy_from_slice(&started.0.to_be_bytes()[2..]);
+        body[12..14].copy_from_slice(&number.to_be_bytes());
+        body[14..].copy_from_slice(&serial.to_be_bytes()[2..]);
         tag.copy_from_slice(&authenticate(&self.current, body, source).finalize().into_bytes()[..TAG]);
         encode(&raw)
     }
 
     /// The nonce, if it was issued to `source`. In constant time as to the MAC.
     pub(super) fn verify(&self, text: &[u8], source: IpAddr) -> Option<Nonce> {
+        if text.len() == NONCE_TEXT {
+            return self.verify_of_kernel(text, source);
+        }
         let raw = decode(text)?;
         let (body, tag) = raw.split_at(BODY);
         let genuine = |key: &Hmac<Sha256>| authenticate(key, body, source).verify_truncated_left(tag).is_ok();
@@ -105,11 +145,46 @@ impl Mint {
         }
         Some(Nonce {
             issued: Timestamp(number(&body[..6])),
-            started: Timestamp(number(&body[6..12])),
-            worker: u16::from_be_bytes([body[12], body[13]]),
+            issuer: Issuer::Worker {
+                started: Timestamp(number(&body[6..12])),
+                number: u16::from_be_bytes([body[12], body[13]]),
+            },
             serial: number(&body[14..]),
         })
     }
+
+    fn verify_of_kernel(&self, text: &[u8], source: IpAddr) -> Option<Nonce> {
+        let digits = std::str::from_utf8(text.strip_prefix(b"k")?).ok()?;
+        // Only as it is written: no sign, no capitals, else one nonce would have several texts.
+        if !digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        let word = |n: usize| u64::from_str_radix(digits.get(16 * n..16 * (n + 1))?, 16).ok();
+        let (nonce, mac) = (
+            challenge::Nonce {
+                serial: word(0)?,
+                run: word(1)?,
+            },
+            word(2)?,
+        );
+        let source = Address::from(source.to_canonical());
+        let genuine = |key: &[u64; 2]| bool::from(nonce.mac(*key, &source).ct_eq(&mac));
+        self.of_kernel.iter().flatten().any(genuine).then(|| Nonce {
+            issued: Timestamp(nonce.issued_ms()),
+            issuer: Issuer::Kernel {
+                run: (nonce.run & 0xffff_ffff) as u32,
+            },
+            serial: nonce.serial,
+        })
+    }
+}
+
+/// A key of its own for another MAC.
+fn of_kernel(key: &Hmac<Sha256>) -> [u64; 2] {
+    let mut mac = key.clone();
+    mac.update(b"sipauth nonces of the kernel program");
+    let bytes = mac.finalize().into_bytes();
+    [number(&bytes[..8]), number(&bytes[8..16])]
 }
 
 fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {

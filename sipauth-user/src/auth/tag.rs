@@ -1,8 +1,8 @@
 //! The To tags of our own responses, recognisable without memory: an ACK that carries one is for us and ends here.
 //!
-//! `sa-`, 8 hex digits that all tags made with a key have in common (the *mark*, by which the kernel program knows them), and 16 hex
-//! digits: HMAC-SHA-256 over `"sipauth to tag"`, Call-ID and From tag, cut to 64 bits. It need only be beyond guessing: who forges
-//! one gets his own ACK absorbed.
+//! `sa-`, 8 hex digits that all tags made with a key have in common (the *mark*, by which they are known), and 16 hex digits: HMAC-SHA-256
+//! over `"sipauth to tag"`, Call-ID and From tag, cut to 64 bits, or, of the kernel program, another hash. It need only be beyond
+//! guessing: who forges one gets his own ACK absorbed.
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -57,9 +57,10 @@ impl Tags {
         make(&self.current, message)
     }
 
-    /// Whether we gave `tag` to the request that `message` belongs to.
-    pub(super) fn is_ours(&self, tag: &[u8], message: &Message<'_>) -> bool {
-        tag.len() == LEN && (make(&self.current, message) == tag || self.previous.as_ref().is_some_and(|key| make(key, message) == tag))
+    /// Whether `tag` is from us, or the kernel program.
+    pub(super) fn is_ours(&self, tag: &[u8]) -> bool {
+        let marked = |key: &Key| tag[PREFIX.len()..].starts_with(&key.mark);
+        tag.len() == LEN && tag.starts_with(PREFIX) && (marked(&self.current) || self.previous.as_ref().is_some_and(marked))
     }
 }
 

@@ -3,6 +3,7 @@
 mod decisions;
 mod diagnosis;
 mod failures;
+mod kernel;
 mod nonces;
 mod password;
 mod properties;

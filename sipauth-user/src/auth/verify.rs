@@ -9,7 +9,7 @@ use super::{
     credentials::{Credentials, unescape},
     digest::{Input, Protection, response},
     failures::{Failure, Rules, Standing},
-    nonce::Nonce,
+    nonce::{Issuer, Nonce, run},
     replay::{Term, Use, fingerprint},
 };
 use crate::sip::{Message, StartLine};
@@ -166,7 +166,11 @@ impl Authenticator {
             one_time: offer.one_time_nonces || rules.one_time_nonces,
         };
         // Where the nonce is used up, the hash was right all the same: the client knows the password and may simply try again.
-        let again = match self.replay.commit(nonce.serial, term, count, print, now) {
+        let replay = match (nonce.issuer, &mut self.kernel_replay) {
+            (Issuer::Kernel { .. }, Some(replay)) => replay,
+            _ => &mut self.replay,
+        };
+        let again = match replay.commit(nonce.serial, term, count, print, now) {
             Use::First => false,
             Use::Retransmission => true,
             Use::Spent => return Err(Refusal::stale(Outcome::StaleNonce)),
@@ -191,11 +195,24 @@ impl Authenticator {
     }
 
     pub(super) fn is_fresh(&self, nonce: &Nonce, lifetime: Duration, now: Timestamp) -> bool {
-        nonce.started == self.started
-            && nonce.worker == self.worker
-            && !self.replay.forgotten(nonce.serial)
+        let forgotten = match nonce.issuer {
+            Issuer::Worker { .. } => self.replay.forgotten(nonce.serial),
+            Issuer::Kernel { .. } => self.kernel_replay.as_ref().is_none_or(|replay| replay.forgotten(nonce.serial)),
+        };
+        self.is_of_this_run(nonce)
+            && !forgotten
             && nonce.issued.0 <= now.0.saturating_add(AHEAD_MS)
             && u128::from(now.0.saturating_sub(nonce.issued.0)) <= lifetime.as_millis()
+    }
+}
+
+impl Authenticator {
+    /// Whether its use would be remembered here.
+    pub(super) fn is_of_this_run(&self, nonce: &Nonce) -> bool {
+        match nonce.issuer {
+            Issuer::Worker { started, number } => started == self.started && number == self.worker,
+            Issuer::Kernel { run: of } => of == run(self.started) && self.kernel_replay.is_some(),
+        }
     }
 }
 

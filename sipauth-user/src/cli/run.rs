@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
-    config::{Origin, PolicyChoice, RawDigest, RawSettings, XdpMode},
+    config::{Challenger, Origin, PolicyChoice, RawDigest, RawSettings, XdpMode},
     privilege::Privileged,
     records::Target,
 };
@@ -56,6 +56,9 @@ pub struct RunArgs {
     /// Answer refused TCP connections by a reset, instead of silence
     #[arg(long)]
     pub tcp_reset: bool,
+    /// Who challenges requests without credentials; auto: the kernel program, but not on veth pairs [default: auto]
+    #[arg(long, value_enum)]
+    pub challenger: Option<Challenger>,
     /// Realm of challenges and of new gateways [default: sipauth]
     #[arg(long)]
     pub realm: Option<String>,
@@ -112,6 +115,7 @@ impl RunArgs {
             fail_open: self.fail_open.then_some(true),
             reply_unauthorized: self.reply_unauthorized.then_some(true),
             tcp_reset: self.tcp_reset.then_some(true),
+            challenger: self.challenger,
             realm: self.realm,
             metrics: self.metrics,
             console: self.console,

@@ -47,13 +47,24 @@ pub struct Snapshot {
     /// How many places have a prefix of this length: a look-up tries no other.
     lengths: BTreeMap<u8, usize>,
     anywhere: usize,
+    /// The realm of the general challenge.
+    realm: Arc<str>,
 }
 
 impl Snapshot {
-    /// Of these gateways, with their ids.
+    /// Of these gateways, with their ids, where nobody is challenged by the general rules.
     #[must_use]
     pub fn new(gateways: Vec<(u32, Gateway)>) -> Self {
-        let mut made = Self::default();
+        Self::for_realm("", gateways)
+    }
+
+    /// Of these gateways, with their ids, where the general challenge is for `realm`.
+    #[must_use]
+    pub fn for_realm(realm: &str, gateways: Vec<(u32, Gateway)>) -> Self {
+        let mut made = Self {
+            realm: realm.into(),
+            ..Self::default()
+        };
         let touched = gateways.into_iter().flat_map(|(id, gateway)| made.enter(id, gateway)).collect();
         made.compile(&touched);
         made
@@ -163,7 +174,7 @@ impl Snapshot {
             let ids = self.sharers.get(place).into_iter().flatten();
             let sharers: Vec<(u32, &Gateway)> = ids.filter_map(|id| Some((*id, &**self.gateways.get(id)?))).collect();
             if !sharers.is_empty() {
-                tables.enter(*place, &sharers);
+                tables.enter(*place, &sharers, &self.realm);
             }
         }
         tables

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use sipauth_common::config::{LANES, Lane};
 
 use super::{
-    ConfigError, DEFAULT_BPFFS, DEFAULT_LOG_DIR, DEFAULT_PUNT_PORT, DEFAULT_SOCKET, DEFAULT_STATE_DIR, MAX_PORTS, PolicyChoice, RawDigest,
-    Settings, XdpMode, parse_duration,
+    Challenger, ConfigError, DEFAULT_BPFFS, DEFAULT_LOG_DIR, DEFAULT_PUNT_PORT, DEFAULT_SOCKET, DEFAULT_STATE_DIR, MAX_PORTS, PolicyChoice,
+    RawDigest, Settings, XdpMode, parse_duration,
 };
 use crate::{auth::DigestRules, records::Target};
 
@@ -51,6 +51,7 @@ pub struct RawSettings {
     pub fail_open: Option<bool>,
     pub reply_unauthorized: Option<bool>,
     pub tcp_reset: Option<bool>,
+    pub challenger: Option<Challenger>,
     pub realm: Option<String>,
     pub metrics: Option<SocketAddr>,
     pub console: Option<SocketAddr>,
@@ -148,6 +149,7 @@ impl RawSettings {
             fail_open: self.fail_open.or(below.fail_open),
             reply_unauthorized: self.reply_unauthorized.or(below.reply_unauthorized),
             tcp_reset: self.tcp_reset.or(below.tcp_reset),
+            challenger: self.challenger.or(below.challenger),
             realm: self.realm.or(below.realm),
             metrics: self.metrics.or(below.metrics),
             console: self.console.or(below.console),
@@ -203,6 +205,7 @@ impl RawSettings {
             fail_open: self.fail_open.unwrap_or(false),
             reply_unauthorized: self.reply_unauthorized.unwrap_or(false),
             tcp_reset: self.tcp_reset.unwrap_or(false),
+            challenger: self.challenger.unwrap_or(Challenger::Auto),
             realm,
             metrics: self.metrics,
             console: self.console,

@@ -57,6 +57,7 @@ impl Settings {
             reply_unauthorized: live!(reply_unauthorized, "reply-unauthorized"),
             // It decides which of the agent's ports are listened on.
             tcp_reset: fixed!(tcp_reset, "tcp-reset"),
+            challenger: live!(challenger, "challenger"),
             realm: live!(realm, "realm"),
             metrics: fixed!(metrics, "metrics"),
             console: fixed!(console, "console"),

@@ -6,6 +6,7 @@ use aya::{Ebpf, maps::lpm_trie::Key};
 use sipauth_common::{
     abi,
     address::Address,
+    challenge::Challenge,
     config::{Config, Lane, PortRole},
     decide::Lookup,
     flow::{Ban, Flow, FlowKey},
@@ -76,6 +77,14 @@ impl Maps {
     /// The kernel's answer; so with all others here.
     pub fn set_config(&self, config: &Config) -> Result<()> {
         self.put(abi::MAP_CONFIG, &0u32, config)
+    }
+
+    /// Writes what the kernel program challenges with.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn set_challenge(&self, challenge: &Challenge) -> Result<()> {
+        self.put(abi::MAP_CHALLENGE, &0u32, challenge)
     }
 
     /// Writes what a local port is to us.

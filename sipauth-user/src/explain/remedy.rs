@@ -34,7 +34,9 @@ pub const fn remedy(reason: Reason) -> &'static str {
         Reason::AgentDown => "start the agent (`sipauth run`); `fail-open` would admit such calls without a password meanwhile",
         Reason::SourceRate => "find out what the source sends (`sipauth events`); if it is legitimate, raise `source-rate` of its lane",
         Reason::LaneRate => "somebody floods this lane (`sipauth events`); if the traffic is legitimate, raise `lane-rates`",
-        Reason::Challenge => "nothing to do if the gateway knows its password; `sipauth trace ADDRESS` shows what comes of it",
+        Reason::Challenge | Reason::Challenged => {
+            "nothing to do if the gateway knows its password; `sipauth trace ADDRESS` shows what comes of it"
+        }
         Reason::OwnAck => "nothing to do; nobody waits for it",
         Reason::FlowAck => "nothing to do; the agent passes on what belongs to the softswitch",
         Reason::PeerRequest => {

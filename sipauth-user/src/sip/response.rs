@@ -26,7 +26,9 @@ pub enum Status {
 }
 
 impl Status {
-    const fn line(self) -> &'static [u8] {
+    /// The line, with its end.
+    #[must_use]
+    pub const fn line(self) -> &'static [u8] {
         match self {
             Self::BadRequest => b"SIP/2.0 400 Bad Request\r\n",
             Self::Unauthorized => b"SIP/2.0 401 Unauthorized\r\n",
@@ -85,6 +87,12 @@ impl Response {
         response.header(b"Call-ID: ", request.call_id());
         response.header(b"CSeq: ", request.cseq());
         response
+    }
+
+    /// Without status line and headers so far.
+    #[must_use]
+    pub const fn bare() -> Self {
+        Self { bytes: Vec::new() }
     }
 
     /// Adds a header line. `name` includes colon and space; line ends in `value` become spaces.

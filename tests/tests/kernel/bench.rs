@@ -6,6 +6,10 @@ use std::{
 };
 
 use aya::programs::{TestRun, TestRunOptions};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
 use sipauth_common::{
     abi,
     address::Address,
@@ -356,4 +360,11 @@ pub(crate) fn populate(bench: &mut Bench) {
         );
         bench.peer(at(7), bench.tables.now + HOUR);
     }
+}
+
+/// Buckets are per CPU, and a test run stays where its thread is.
+pub(crate) fn stay_on_one_cpu() {
+    let mut set = CpuSet::new();
+    set.set(0).expect("CPU 0");
+    sched_setaffinity(Pid::from_raw(0), &set).expect("CPU 0 is ours");
 }

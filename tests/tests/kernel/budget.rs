@@ -1,9 +1,5 @@
 //! Budgets of punted packets.
 
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
-};
 use sipauth_common::{
     abi,
     config::{DefaultPolicy, LANES, Lane},
@@ -16,14 +12,7 @@ use sipauth_tests::{
     require_root,
 };
 
-use crate::bench::{Bench, DROP, ENTRIES, PASS, populate};
-
-/// Buckets are per CPU, and a test run stays where its thread is.
-fn stay_on_one_cpu() {
-    let mut set = CpuSet::new();
-    set.set(0).expect("CPU 0");
-    sched_setaffinity(Pid::from_raw(0), &set).expect("CPU 0 is ours");
-}
+use crate::bench::{Bench, DROP, ENTRIES, PASS, populate, stay_on_one_cpu};
 
 fn from(source: &str) -> Vec<u8> {
     Frame {

@@ -22,7 +22,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
-use sipauth_tests::lab::Lab;
+use sipauth_tests::lab::{Host, Lab};
 
 use super::{
     release_build, save,
@@ -70,6 +70,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
     heading("build");
     let binary = options.binary.clone().map_or_else(release_build, Ok)?;
     let lab = Lab::new()?;
+    // For all sides alike: a veth pair takes what the kernel program sends only so.
+    let _napi = lab.receives_from_xdp(Host::Softswitch)?;
     let others = if options.alone {
         &[][..]
     } else {

@@ -111,7 +111,7 @@ pub(super) fn measure(lab: &Lab, binary: &Path, side: Side, calls: u32, rate: u3
 
 /// Attached until it is dropped.
 fn sipauth<'a>(lab: &'a Lab, binary: &Path) -> Result<Agent<'a>> {
-    let mut agent = Agent::prepare(lab, &[])?.with_binary(binary.to_owned());
+    let mut agent = Agent::prepare(lab, &["--challenger", "kernel"])?.with_binary(binary.to_owned());
     agent.restart()?;
     agent.add_password("bench", USER, PASSWORD, &[&Host::PbxPassword.v4().to_string()])?;
     Ok(agent)

@@ -71,8 +71,8 @@ fn the_ack_to_our_own_response_is_absorbed_also_on_the_trusted_lane() {
     };
     let ack = request("ACK", tag, 1, "");
     assert_eq!(bench.send_as(&ack, &trusted).outcome(), Outcome::AckAbsorbed);
-    let other_call = String::from_utf8(ack).unwrap().replace("c1@", "c2@");
-    assert_eq!(bench.send_as(other_call.as_bytes(), &trusted).outcome(), Outcome::InDialog);
+    let of_another = String::from_utf8(ack).unwrap().replace(";tag=sa-", ";tag=sb-");
+    assert_eq!(bench.send_as(of_another.as_bytes(), &trusted).outcome(), Outcome::InDialog);
 }
 
 #[test]

@@ -1,0 +1,133 @@
+//! Where the headers that a response repeats stand in the request.
+
+use sipauth_common::sip;
+
+use super::{Draft, search};
+use crate::maps::DRAFT;
+
+/// The headers that a response has from its request (RFC 3261, 8.2.6.2): index into [`Draft`]'s lists.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Header {
+    /// All lines, which stand together.
+    Via = 0,
+    From = 1,
+    To = 2,
+    CallId = 3,
+    CSeq = 4,
+    /// The first line of Via.
+    TopVia = 5,
+}
+
+/// A power of two above the last header.
+pub(super) const SLOTS: usize = 8;
+/// Lines of a request that are looked at; few have more.
+const LINES: usize = 40;
+
+const END: u64 = sip::pack(b"\r\n", 0, 2);
+
+/// Finds the headers of the request in the map; 0 if it is not plain, or has credentials.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sipauth_headers(len: u32) -> u32 {
+    let Some(draft) = DRAFT.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own element, which no one else uses while this packet is on its way.
+    let draft = unsafe { &mut *draft };
+    draft.end = [0; SLOTS];
+    let mut at = search::sipauth_line(0, len) as usize;
+    // `SIP/2.0` at the end of the request line, or it is none.
+    if at < 16 || search::word(at - 9) != Some(sip::pack(b"SIP/2.0\r", 0, 8)) {
+        return 0;
+    }
+    let mut vias_end = 0;
+    for _ in 0..LINES {
+        let (Some(bytes), Some(name)) = (search::word(at), search::lower(at)) else {
+            return 0;
+        };
+        if bytes & 0xffff == END {
+            return u32::from(at + 2 <= len as usize && complete(draft));
+        }
+        // A line that goes on with the one before.
+        if matches!(bytes as u8, b' ' | b'\t') {
+            return 0;
+        }
+        let end = search::sipauth_line(at as u32, len) as usize;
+        if end == 0 {
+            return 0;
+        }
+        // Credentials, or what may look like them to others.
+        if name == sip::pack(b"authoriz", 0, 8) || name == sip::pack(b"proxy-au", 0, 8) {
+            return 0;
+        }
+        match header(name) {
+            Some(Header::Via) => {
+                if draft.end[Header::TopVia as usize] == 0 {
+                    draft.at[Header::Via as usize] = at as u32;
+                    draft.end[Header::TopVia as usize] = end as u32;
+                } else if vias_end != at {
+                    return 0;
+                }
+                vias_end = end;
+                draft.end[Header::Via as usize] = end as u32;
+            }
+            Some(header) => {
+                let slot = header as usize & (SLOTS - 1);
+                if draft.end[slot] != 0 {
+                    return 0;
+                }
+                draft.at[slot] = at as u32;
+                draft.end[slot] = end as u32;
+            }
+            None => {}
+        }
+        at = end;
+    }
+    0
+}
+
+#[inline(always)]
+const fn complete(draft: &Draft) -> bool {
+    draft.end[Header::Via as usize] != 0
+        && draft.end[Header::From as usize] != 0
+        && draft.end[Header::To as usize] != 0
+        && draft.end[Header::CallId as usize] != 0
+        && draft.end[Header::CSeq as usize] != 0
+}
+
+/// By name or its short form (RFC 3261, 7.3.3), the first eight bytes of the line in lower case.
+#[inline(always)]
+const fn header(line: u64) -> Option<Header> {
+    if begins(line, b"via:") || begins(line, b"v:") {
+        Some(Header::Via)
+    } else if begins(line, b"from:") || begins(line, b"f:") {
+        Some(Header::From)
+    } else if begins(line, b"to:") || begins(line, b"t:") {
+        Some(Header::To)
+    } else if begins(line, b"call-id:") || begins(line, b"i:") {
+        Some(Header::CallId)
+    } else if begins(line, b"cseq:") {
+        Some(Header::CSeq)
+    } else {
+        None
+    }
+}
+
+#[inline(always)]
+const fn begins<const N: usize>(line: u64, name: &[u8; N]) -> bool {
+    line & (u64::MAX >> (64 - 8 * N)) == sip::pack(name, 0, N)
+}
+
+/// Where a header stands: its first byte, and what is behind its line's end.
+#[inline(always)]
+pub(super) fn place(header: Header) -> (usize, usize) {
+    match DRAFT.get(0) {
+        Some(draft) => (draft.at[header as usize] as usize, draft.end[header as usize] as usize),
+        None => (0, 0),
+    }
+}
+
+/// A hash of a header's line.
+#[inline(always)]
+pub(super) fn hash(header: Header, seed: u64) -> u64 {
+    let (at, end) = place(header);
+    search::sipauth_hash(at as u32, end as u32, seed)
+}

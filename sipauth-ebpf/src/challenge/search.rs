@@ -1,0 +1,115 @@
+//! Searching the request in the map. Functions that the verifier checks by themselves, for any argument: their loops would otherwise
+//! be walked on each of the ways that lead to them.
+
+use core::arch::asm;
+
+use super::REQUEST_ROOM;
+use crate::maps::MESSAGE;
+
+/// Lower case for letters; what it does to other bytes of a header's name does not matter.
+const LOWER: u64 = 0x2020_2020_2020_2020;
+
+/// The eight bytes at an offset, the first in the lowest bits; `None` beyond the room.
+#[inline(always)]
+pub(super) fn word(offset: usize) -> Option<u64> {
+    let message: *const u8 = MESSAGE.get_ptr_mut(0)?.cast();
+    if offset >= REQUEST_ROOM {
+        return None;
+    }
+    let word: u64;
+    // SAFETY: eight bytes at an offset below `REQUEST_ROOM`, inside the element, which is longer. In assembly, since the compiler would
+    // read an unaligned word byte by byte, and prove the mask needless, by which the verifier sees the bound.
+    unsafe {
+        asm!(
+            "{at} &= 2047", "{from} += {at}", "{word} = *(u64 *)({from} + 0)",
+            at = inout(reg) offset => _, from = inout(reg) message => _, word = out(reg) word, options(nostack, readonly),
+        );
+    }
+    Some(u64::from_le(word))
+}
+
+/// As [`word`], letters in lower case.
+#[inline(always)]
+pub(super) fn lower(offset: usize) -> Option<u64> {
+    word(offset).map(|word| word | LOWER)
+}
+
+/// Where the line that begins at `from` ends: the offset behind its CR LF. 0 where there is none within `len` bytes, or a
+/// control character other than a tab before it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sipauth_line(from: u32, len: u32) -> u32 {
+    for i in 0..REQUEST_ROOM / 8 {
+        // In even steps: an offset that depends on what was read would be a state of its own for the verifier.
+        let at = from as usize + 8 * i;
+        let Some(bytes) = word(at) else { return 0 };
+        let found = control(bytes);
+        if found != 0 {
+            let at = at + first(found);
+            return match word(at) {
+                Some(two) if two & 0xffff == 0x0a0d && at + 2 <= len as usize => (at + 2) as u32,
+                _ => 0,
+            };
+        }
+    }
+    0
+}
+
+const HIGHEST: u64 = 0x8080_8080_8080_8080;
+
+/// The highest bit of each byte that is below a space and no tab. Sums of seven bits, so that no byte carries into the next.
+#[inline(always)]
+const fn control(bytes: u64) -> u64 {
+    let from_space = (bytes & !HIGHEST) + 0x6060_6060_6060_6060;
+    let no_tab = bytes ^ 0x0909_0909_0909_0909;
+    let no_tab = ((no_tab & !HIGHEST) + !HIGHEST) | no_tab;
+    !(from_space | bytes) & no_tab & HIGHEST
+}
+
+/// The first byte of those whose highest bit is set; there is one.
+#[inline(always)]
+const fn first(marked: u64) -> usize {
+    let lowest = (marked & marked.wrapping_neg()) >> 7;
+    // One less has all lower bytes full: their number is the sum of their lowest bits.
+    (((lowest - 1) & 0x0101_0101_0101_0101).wrapping_mul(0x0101_0101_0101_0101) >> 56) as usize
+}
+
+/// The first offset in `from..to` whose bytes under `mask`, in lower case, are `wanted`; 0 for none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sipauth_seek(from: u32, to: u32, wanted: u64, mask: u64) -> u32 {
+    let mut at = from as usize;
+    for _ in 0..REQUEST_ROOM / 4 {
+        if at >= to as usize {
+            return 0;
+        }
+        match lower(at) {
+            Some(bytes) if bytes & mask == wanted => return at as u32,
+            Some(_) => at += 1,
+            None => return 0,
+        }
+    }
+    0
+}
+
+/// A hash of the bytes in `from..to`, of at most 256, beginning with `seed`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sipauth_hash(from: u32, to: u32, seed: u64) -> u64 {
+    let mut hash = seed;
+    let (mut at, to) = (from as usize, to as usize);
+    for _ in 0..32 {
+        if at >= to {
+            break;
+        }
+        let Some(mut bytes) = word(at) else { break };
+        let left = to - at;
+        if left < 8 {
+            bytes &= u64::MAX >> (64 - 8 * (left as u32 & 7));
+        }
+        hash = (hash ^ bytes).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^= hash >> 29;
+        at += 8;
+    }
+    hash.wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ hash >> 32
+}
