@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use sipauth_common::{
     abi,
+    config::flags,
     decide::Lookup as _,
     reason::{Reason, Verdict},
 };
@@ -58,6 +59,7 @@ impl Agent {
             default_policy,
             monitor: settings.monitor,
             fail_open: settings.fail_open,
+            challenger: if self.has_flag(flags::CHALLENGE) { "kernel" } else { "agent" }.to_owned(),
             gateways,
             gateways_by_mode: by_mode,
             last_change: self.changed().map(|at| at.elapsed().as_secs()),

@@ -46,6 +46,10 @@ fn lines(status: &StatusReport) -> Vec<String> {
     say("default policy", status.default_policy.clone());
     let down = if status.fail_open { "pass (fail open)" } else { "are refused" };
     say("agent down", format!("new password calls {down}"));
+    say(
+        "challenges",
+        format!("by the {}", if status.challenger == "kernel" { "kernel program" } else { "agent" }),
+    );
     let modes = status.gateways_by_mode.iter().filter(|(_, count)| **count > 0);
     let modes: Vec<String> = modes.map(|(mode, count)| format!("{count} {mode}")).collect();
     let changed = match status.last_change {

@@ -292,6 +292,8 @@ pub struct StatusReport {
     pub monitor: bool,
     /// Whether calls that need the agent pass while it is down.
     pub fail_open: bool,
+    /// Who challenges plain requests now: `kernel` or `agent`.
+    pub challenger: String,
     /// How many gateways there are.
     pub gateways: usize,
     /// How many of each mode; every mode is there.
