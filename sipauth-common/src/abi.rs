@@ -70,19 +70,23 @@ pub const MAPS: [&str; 18] = [
     MAP_CHALLENGE,
 ];
 
-/// Addresses and prefixes of gateways that the maps hold, each family and kind.
-pub const MAX_SOURCES: u32 = 262_144;
+/// Maps whose size the agent chooses when it loads the object, which declares [`LEAST_ENTRIES`] for each of them.
+pub const SIZED: [&str; 8] = [
+    MAP_HOSTS_V4,
+    MAP_HOSTS_V6,
+    MAP_PORTS,
+    MAP_GATEWAY_STATS,
+    MAP_FLOWS,
+    MAP_PEERS,
+    MAP_BANS,
+    MAP_PUNT_RATE,
+];
+
+/// The smallest size of a map whose size is chosen.
+pub const LEAST_ENTRIES: u32 = 1_024;
+/// And the largest. Also what a trie has room for: it takes memory only for the prefixes that it has.
+pub const MAX_ENTRIES: u32 = 4_194_304;
 /// Gateways, and so the highest gateway id plus one. Id 0 means "no gateway".
-pub const MAX_GATEWAYS: u32 = 131_072;
-/// Ports of gateways that have several, all together.
-pub const MAX_PORTS: u32 = 262_144;
-/// Authenticated flows; the least recently used is forgotten first.
-pub const MAX_FLOWS: u32 = 262_144;
-/// Learned peers, likewise.
-pub const MAX_PEERS: u32 = 65_536;
-/// Bans, likewise.
-pub const MAX_BANS: u32 = 131_072;
-/// Sources whose punt rate is remembered, likewise.
-pub const MAX_PUNT_RATE: u32 = 65_536;
+pub const MAX_GATEWAYS: u32 = 2_097_152;
 /// Size of the ring buffer of events, bytes.
 pub const EVENTS_BYTES: u32 = 1 << 20;

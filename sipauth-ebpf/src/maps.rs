@@ -1,4 +1,7 @@
 //! Every map, and the decision's view of them. Names and sizes are in `sipauth_common::abi`; `DESIGN`-level meaning is there too.
+//!
+//! What is declared with [`LEAST`] gets its size from the agent, which knows how many gateways there are: a hash spreads what it has over all of
+//! its buckets, so one that is too large misses the cache for nothing, and its memory is taken whether or not it is used.
 
 use core::cell::Cell;
 
@@ -24,6 +27,8 @@ use crate::{
     parse::Parsed,
 };
 
+const LEAST: usize = abi::LEAST_ENTRIES as usize;
+
 /// Written by the agent. The heartbeat changes while programs read it: one aligned word, so it is read whole.
 #[btf_map]
 pub(crate) static CONFIG: Array<Config, 1> = Array::new();
@@ -32,37 +37,37 @@ pub(crate) static CONFIG: Array<Config, 1> = Array::new();
 pub(crate) static PORT_ROLES: Array<PortRole, 65_536> = Array::new();
 /// Written by the agent.
 #[btf_map]
-pub(crate) static HOSTS_V4: HashMap<u32, Policy, { abi::MAX_SOURCES as usize }> = HashMap::new();
+pub(crate) static HOSTS_V4: HashMap<u32, Policy, LEAST> = HashMap::new();
 /// Written by the agent.
 #[btf_map]
-pub(crate) static HOSTS_V6: HashMap<Address, Policy, { abi::MAX_SOURCES as usize }> = HashMap::new();
+pub(crate) static HOSTS_V6: HashMap<Address, Policy, LEAST> = HashMap::new();
 /// Written by the agent.
 #[btf_map]
-pub(crate) static NETS_V4: LpmTrie<u32, Policy, { abi::MAX_SOURCES as usize }> = LpmTrie::new();
+pub(crate) static NETS_V4: LpmTrie<u32, Policy, { abi::MAX_ENTRIES as usize }> = LpmTrie::new();
 /// Written by the agent.
 #[btf_map]
-pub(crate) static NETS_V6: LpmTrie<Address, Policy, { abi::MAX_SOURCES as usize }> = LpmTrie::new();
+pub(crate) static NETS_V6: LpmTrie<Address, Policy, { abi::MAX_ENTRIES as usize }> = LpmTrie::new();
 /// Written by the agent.
 #[btf_map]
-pub(crate) static PORTS: HashMap<PortKey, u32, { abi::MAX_PORTS as usize }> = HashMap::new();
+pub(crate) static PORTS: HashMap<PortKey, u32, LEAST> = HashMap::new();
 /// Written by the agent; `seen` also here, see [`Flow`]. The egress program adds connections that the softswitch opens.
 #[btf_map]
-pub(crate) static FLOWS: LruHashMap<FlowKey, Flow, { abi::MAX_FLOWS as usize }> = LruHashMap::new();
+pub(crate) static FLOWS: LruHashMap<FlowKey, Flow, LEAST> = LruHashMap::new();
 /// Written by the egress program; the agent only removes.
 #[btf_map]
-pub(crate) static PEERS: LruHashMap<Address, u64, { abi::MAX_PEERS as usize }> = LruHashMap::new();
+pub(crate) static PEERS: LruHashMap<Address, u64, LEAST> = LruHashMap::new();
 /// Written by the agent.
 #[btf_map]
-pub(crate) static BANS: LruHashMap<Address, Ban, { abi::MAX_BANS as usize }> = LruHashMap::new();
+pub(crate) static BANS: LruHashMap<Address, Ban, LEAST> = LruHashMap::new();
 /// Written by the ingress program, in place; a value is one CPU's own.
 #[btf_map]
-pub(crate) static PUNT_RATE: LruPerCpuHashMap<RateKey, Bucket, { abi::MAX_PUNT_RATE as usize }> = LruPerCpuHashMap::new();
+pub(crate) static PUNT_RATE: LruPerCpuHashMap<RateKey, Bucket, LEAST> = LruPerCpuHashMap::new();
 /// Likewise; the entry after the lanes is the budget of events.
 #[btf_map]
 pub(crate) static LANES: PerCpuArray<Bucket, { LANE_COUNT + 1 }> = PerCpuArray::new();
 /// Written by the ingress program with atomic additions; the agent zeroes an entry before its gateway exists.
 #[btf_map]
-pub(crate) static GATEWAY_STATS: Array<GatewayStats, { abi::MAX_GATEWAYS as usize }> = Array::new();
+pub(crate) static GATEWAY_STATS: Array<GatewayStats, LEAST> = Array::new();
 /// Written by the ingress program.
 #[btf_map]
 pub(crate) static STATS: PerCpuArray<Count, { Reason::COUNT }> = PerCpuArray::new();

@@ -18,6 +18,7 @@ mod history;
 mod measure;
 mod names;
 mod pardons;
+mod place;
 mod refusals;
 mod reload;
 mod sample;
@@ -70,14 +71,17 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
     let pins = Pins::open(&settings.bpffs)?;
     let contents = Contents::load(&settings, &pins).await?;
 
-    let place = pins.clone();
-    let programs = privileged.run(move || datapath::load(Some(&place)))?;
+    let (place, sizes) = (pins.clone(), place::sizes(&contents, &settings, &pins));
+    let mut programs = privileged.run(move || datapath::load(Some(&place), &sizes))?;
+    if let Some(replacement) = &mut programs.replacement {
+        replacement.copy(&programs.maps)?;
+    }
     contents.fill(&programs.maps, &settings)?;
     let gateways = contents.snapshot.len();
     let (records, refusals) = records::queue();
     let agent = Arc::new(Agent::new(
         (settings, origin),
-        (pins, Arc::clone(&programs.maps)),
+        (pins, programs),
         records,
         contents,
         privileged,
@@ -106,7 +110,7 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
         // Before the first scrape, so that every series is there from the start.
         agent.set_census(census::count(&agent)?);
     }
-    let mut sampled = Events::open(agent.maps())?;
+    let mut sampled = Events::open(&agent.maps())?;
     // Not before the sockets are there: from the first beat on an earlier agent's program hands over packets. At a port that nobody
     // listens at they would be lost, also where failing open was asked for, and answered with an ICMP error that names that port.
     // Without workers the kernel program is to know that nobody is there.
@@ -115,8 +119,7 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
     } else {
         agent.say_goodbye();
     }
-    let (programs, attached) = with(&agent, programs, |agent, programs| agent.attach(programs));
-    attached.inspect_err(|_| agent.say_goodbye())?;
+    agent.attach().inspect_err(|_| agent.say_goodbye())?;
     if workers.is_some() {
         agent.refresh_challenge()?;
     }
@@ -140,7 +143,7 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
     }
     tasks.spawn(reload::at_hangup(Arc::clone(&agent), hangup, shutdown.clone()));
     tasks.spawn(names::refresh(Arc::clone(&agent), shutdown.clone()));
-    tasks.spawn(watch(Arc::clone(&agent), programs, shutdown.clone()));
+    tasks.spawn(watch(Arc::clone(&agent), shutdown.clone()));
     let (looker, stop) = (Arc::clone(&agent), shutdown.clone());
     tasks.spawn(async move { looker.look(stop).await });
     let (log, names, stop) = (agent.events.clone(), Arc::clone(&agent), shutdown.clone());
@@ -294,27 +297,14 @@ async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
 }
 
 /// Looks after the interfaces: the kernel takes the programs off without a word when one is deleted.
-async fn watch(agent: Arc<Agent>, mut programs: datapath::Programs, shutdown: CancellationToken) {
+async fn watch(agent: Arc<Agent>, shutdown: CancellationToken) {
     let mut looks = tokio::time::interval(HEARTBEAT);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = looks.tick() => (programs, ()) = with(&agent, programs, Agent::attach_lost),
+            _ = looks.tick() => tokio::task::block_in_place(|| agent.attach_lost()),
         }
     }
-}
-
-/// Does something with the programs where that is allowed.
-fn with<T: Send + 'static>(
-    agent: &Arc<Agent>,
-    mut programs: datapath::Programs,
-    job: impl FnOnce(&Agent, &mut datapath::Programs) -> T + Send + 'static,
-) -> (datapath::Programs, T) {
-    let shared = Arc::clone(agent);
-    agent.privileged.run(move || {
-        let result = job(&shared, &mut programs);
-        (programs, result)
-    })
 }
 
 /// Until someone asks for the end.

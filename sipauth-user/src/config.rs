@@ -145,6 +145,12 @@ pub struct Settings {
     pub flow_idle: Duration,
     /// How sources are challenged and what is accepted, where a gateway does not say otherwise.
     pub digest: Arc<DigestRules>,
+    /// Authenticated flows that the kernel program remembers; where more gateways have a password, as many as these.
+    pub max_flows: u32,
+    /// Peers that it remembers.
+    pub max_peers: u32,
+    /// Bans, those by hand at most half of them.
+    pub max_bans: u32,
     /// Failures until a source is banned; 0 for never.
     pub ban_limit: u32,
     /// How long the first ban lasts.
@@ -223,6 +229,18 @@ pub enum ConfigError {
     /// SSH.
     #[error("port: 22 is SSH, and protecting it would lock you out; give the softswitch's SIP port")]
     PortSsh,
+    /// Not a size that a map can have.
+    #[error("{key}: {given} is not between {min} and {max}")]
+    MapSize {
+        /// The key.
+        key: &'static str,
+        /// What was given.
+        given: u32,
+        /// Smallest.
+        min: u32,
+        /// Largest.
+        max: u32,
+    },
     /// Too many.
     #[error("port: {count} protected ports, at most {MAX_PORTS} are possible; leave some out")]
     TooManyPorts {

@@ -8,6 +8,9 @@
 //! written by their handles, also where `kernel.unprivileged_bpf_disabled` is set (kernel 5.19), and so are links made, replaced and
 //! detached; pins are files of the agent's user; the raw sockets are open. The one exception is a kernel before 6.6: there the way out is a
 //! filter of clsact, which netlink changes only with `CAP_NET_ADMIN`, so the thread stays and keeps that one.
+//!
+//! Maps and programs cannot be made without capabilities. When more gateways come than the maps have room for, another process makes larger ones:
+//! [`Maker`], which reads nothing but their sizes.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -20,7 +23,10 @@ use std::{
 
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 
-use crate::config::Settings;
+use crate::{
+    config::Settings,
+    datapath::{self, DatapathError, Maker, Maps, Pins, Programs, Sizes},
+};
 
 /// What the start needs, and what for.
 pub const NEEDED: [(Capability, &str); 4] = [
@@ -53,8 +59,8 @@ pub enum PrivilegeError {
     /// The system does not let us look at them or give them up.
     #[error("cannot read or give up capabilities: {0}; is /proc mounted?")]
     Caps(#[from] CapsError),
-    /// No thread.
-    #[error("cannot start a thread: {0}")]
+    /// No thread, or no process.
+    #[error("cannot start a thread or process: {0}")]
     Thread(#[from] std::io::Error),
 }
 
@@ -62,7 +68,10 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// The thread that has the capabilities, while there is one.
 #[derive(Debug)]
-pub struct Privileged(Mutex<Option<(Sender<Job>, JoinHandle<()>)>>);
+pub struct Privileged {
+    thread: Mutex<Option<(Sender<Job>, JoinHandle<()>)>>,
+    maker: Option<Maker>,
+}
 
 impl Privileged {
     /// Moves the capabilities of this process to a thread of their own. To be called before there is any other.
@@ -80,6 +89,13 @@ impl Privileged {
                 return Err(PrivilegeError::Missing { capability, purpose });
             }
         }
+        let maker = Maker::start(Pins::at(&settings.bpffs), || {
+            keep_only(&CapsHashSet::from([
+                Capability::CAP_BPF,
+                Capability::CAP_NET_ADMIN,
+                Capability::CAP_PERFMON,
+            ]))
+        })?;
         let (sender, jobs) = channel::<Job>();
         let thread = thread::Builder::new().name("privileged".to_owned()).spawn(move || {
             for job in jobs {
@@ -87,20 +103,37 @@ impl Privileged {
             }
         })?;
         keep_only(&CapsHashSet::new())?;
-        Ok(Self(Mutex::new(Some((sender, thread)))))
+        Ok(Self {
+            thread: Mutex::new(Some((sender, thread))),
+            maker: Some(maker),
+        })
     }
 
     /// For whom every thread may do what has to be done: root, and tests.
     #[must_use]
     pub const fn none() -> Self {
-        Self(Mutex::new(None))
+        Self {
+            thread: Mutex::new(None),
+            maker: None,
+        }
+    }
+
+    /// Loads the programs anew, over maps of which some are larger than those that are `present`: at any time.
+    ///
+    /// # Errors
+    /// As [`datapath::load`].
+    pub fn load(&self, pins: &Pins, sizes: &Sizes, present: &Maps) -> Result<Programs, DatapathError> {
+        match &self.maker {
+            Some(maker) => maker.load(sizes, present),
+            None => datapath::load(Some(pins), sizes),
+        }
     }
 
     /// Does the job in the thread that has the capabilities, and waits for it; here, where there is none.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (answer, answered) = sync_channel(1);
         {
-            let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
             let Some((jobs, _)) = &*thread else {
                 drop(thread);
                 return job();
@@ -128,7 +161,7 @@ impl Privileged {
             let root = nix::unistd::geteuid().is_root();
             return Ok(self.run(move || if root { Ok(()) } else { keep_only(&CapsHashSet::from([kept])) })?);
         }
-        let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((jobs, thread)) = thread {
             drop(jobs);
             // Its jobs do not panic: `run` catches that.

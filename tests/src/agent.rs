@@ -157,6 +157,11 @@ impl<'a> Agent<'a> {
         command
     }
 
+    /// Other options of `run`, from the next start on.
+    pub fn set_options(&mut self, options: &[&str]) {
+        self.options = options.iter().map(ToString::to_string).collect();
+    }
+
     /// Runs this binary instead.
     #[must_use]
     pub fn with_binary(mut self, binary: PathBuf) -> Self {

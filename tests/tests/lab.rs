@@ -45,6 +45,8 @@ mod privileges;
 mod records;
 #[path = "lab/reload.rs"]
 mod reload;
+#[path = "lab/sizes.rs"]
+mod sizes;
 #[path = "lab/store.rs"]
 mod store;
 #[path = "lab/support.rs"]

@@ -137,11 +137,17 @@ impl Agent {
     /// Brings maps and snapshot to the state after `edit`, and commits; where a step fails all is as before.
     pub(in crate::agent) async fn carry_out(&self, change: Change, old: &Arc<Accounts>, edit: Edit) -> Result<(), Response> {
         let touched: Vec<u32> = edit.remove.iter().copied().chain(edit.put.iter().map(|(id, _)| *id)).collect();
-        for (id, _) in edit.put.iter().filter(|(id, _)| old.snapshot.gateway(*id).is_none()) {
-            self.maps().reset_gateway_stats(*id).map_err(|error| Response::failed(&error))?;
-        }
+        let fresh: Vec<u32> = edit
+            .put
+            .iter()
+            .map(|(id, _)| *id)
+            .filter(|id| old.snapshot.gateway(*id).is_none())
+            .collect();
         let only_removes = edit.put.is_empty();
         let (snapshot, steps) = old.snapshot.edited(edit);
+        self.make_room(&steps.demand)
+            .and_then(|()| self.maps().reset_gateway_stats(&fresh))
+            .map_err(|error| Response::failed(&error))?;
         let new = Arc::new(old.edited(snapshot, &touched, &self.settings()));
         // What the maps send calls to is there before they do, and until they no longer do.
         if !only_removes {
@@ -175,14 +181,14 @@ impl Agent {
 
     /// Brings the maps to the new state, or leaves them as they were.
     fn enforce(&self, change: &MapChange, new: &Accounts) -> Result<(), DatapathError> {
-        fill::apply(self.maps(), &change.before, &change.steps)?;
+        fill::apply(&self.maps(), &change.before, &change.steps)?;
         self.set_policy(new.default_policy)
-            .inspect_err(|_| fill::undo(self.maps(), &change.before, &change.steps))
+            .inspect_err(|_| fill::undo(&self.maps(), &change.before, &change.steps))
     }
 
     /// Back to the state before a change that could not be stored.
     fn retreat(&self, change: &MapChange, old: &Arc<Accounts>) {
-        fill::undo(self.maps(), &change.before, &change.steps);
+        fill::undo(&self.maps(), &change.before, &change.steps);
         if let Err(error) = self.set_policy(old.default_policy) {
             tracing::error!(%error, "the maps could not be put back; restart the agent to compile them anew");
         }

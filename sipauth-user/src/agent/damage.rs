@@ -23,7 +23,7 @@ pub(super) struct Contents {
     pub(super) store: Result<Store, (StoreError, DefaultPolicy)>,
     pub(super) snapshot: Snapshot,
     pub(super) keys: NonceKeys,
-    bans: Vec<StoredBan>,
+    pub(super) bans: Vec<StoredBan>,
 }
 
 impl Contents {

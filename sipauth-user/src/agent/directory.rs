@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use arc_swap::Guard;
 use rpds::HashTrieMapSync;
 use sipauth_common::{address::Address, config::DefaultPolicy, decide::Lookup as _, policy::modes};
 
@@ -102,7 +103,7 @@ impl Accounts {
 /// [`Accounts`] with the maps, for one datagram.
 pub(super) struct View<'a> {
     accounts: &'a Accounts,
-    maps: &'a Maps,
+    maps: Guard<Arc<Maps>>,
     realm: &'a str,
     peer_ttl_ns: u64,
 }

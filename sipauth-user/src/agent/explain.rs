@@ -55,7 +55,8 @@ impl Agent {
                 Transport::Tcp => Content::Tcp { opens: true },
             },
         };
-        let recorder = Recorder::new(self.maps());
+        let maps = self.maps();
+        let recorder = Recorder::new(&**maps);
         // An ACK to the softswitch: one to an answer of the agent interests nobody.
         let decision = acknowledged(decide(&view, &recorder), AckTo::Softswitch);
         let accounts = self.accounts();

@@ -9,7 +9,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 use sipauth_common::config::{Config, DefaultPolicy};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     challenger::Challenger, damage::Contents, directory::Accounts, events::EventLog, fill, flows::Terms, history::History, names::Names,
@@ -20,7 +20,7 @@ use crate::{
     auth::NonceKeys,
     config::{Origin, Settings},
     control::Response,
-    datapath::{self, DatapathError, Maps, Pins, Programs, monotonic_ns},
+    datapath::{DatapathError, Maps, Pins, Programs, monotonic_ns},
     metrics::Census,
     privilege::Privileged,
     records::Records,
@@ -37,7 +37,7 @@ pub(super) struct Agent {
     store: tokio::sync::Mutex<Option<Store>>,
     /// What is wrong with the store.
     pub(super) damage: OnceLock<String>,
-    maps: Arc<Maps>,
+    maps: ArcSwap<Maps>,
     config: std::sync::Mutex<Config>,
     accounts: ArcSwap<Accounts>,
     keys: ArcSwap<NonceKeys>,
@@ -46,8 +46,8 @@ pub(super) struct Agent {
     pardons: Pardons,
     names: Names,
     ready: AtomicBool,
-    /// Held while programs are put on interfaces or taken off.
-    attaching: std::sync::Mutex<()>,
+    /// The programs; held while they are put on interfaces or taken off.
+    pub(super) programs: std::sync::Mutex<Option<Programs>>,
     began: Instant,
     pub(super) privileged: Privileged,
     pub(super) audit: Arc<Audit>,
@@ -64,7 +64,7 @@ pub(super) struct Agent {
 impl Agent {
     pub(super) fn new(
         (settings, origin): (Settings, Origin),
-        (pins, maps): (Pins, Arc<Maps>),
+        (pins, programs): (Pins, Programs),
         records: Records,
         contents: Contents,
         privileged: Privileged,
@@ -89,7 +89,7 @@ impl Agent {
             pins,
             store: tokio::sync::Mutex::new(store),
             damage: OnceLock::new(),
-            maps,
+            maps: ArcSwap::new(Arc::clone(&programs.maps)),
             config: std::sync::Mutex::new(config),
             accounts: ArcSwap::from_pointee(accounts),
             keys: ArcSwap::from_pointee(contents.keys),
@@ -97,7 +97,7 @@ impl Agent {
             census: ArcSwap::default(),
             pardons: Pardons::default(),
             ready: AtomicBool::new(false),
-            attaching: std::sync::Mutex::new(()),
+            programs: std::sync::Mutex::new(Some(programs)),
             began: Instant::now(),
             privileged,
             audit,
@@ -154,8 +154,14 @@ impl Agent {
         written.and_then(|()| self.refresh_challenge())
     }
 
-    pub(super) fn maps(&self) -> &Maps {
-        &self.maps
+    /// The maps in force. Others may be a moment later: not to be kept.
+    pub(super) fn maps(&self) -> Guard<Arc<Maps>> {
+        self.maps.load()
+    }
+
+    /// From now on.
+    pub(super) fn set_maps(&self, maps: Arc<Maps>) {
+        self.maps.store(maps);
     }
 
     pub(super) const fn pins(&self) -> &Pins {
@@ -250,61 +256,6 @@ impl Agent {
         self.accounts().snapshot.gateway(gateway).map(|gateway| gateway.name.clone())
     }
 
-    /// Puts the programs back on interfaces that lost them: one that was deleted and made anew (a VLAN, a bond, a tunnel) has none,
-    /// and the softswitch stands open behind it. An interface that is not there is looked for again the next time.
-    pub(super) fn attach_lost(&self, programs: &mut Programs) {
-        let _turn = self.attaching.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if self.shutdown.is_cancelled() {
-            return;
-        }
-        for interface in &self.settings().interfaces {
-            if !matches!(datapath::has_program(interface), Ok(false)) {
-                continue;
-            }
-            match self.attach_to(programs, interface) {
-                Ok(()) => warn!(interface, "had lost its programs"),
-                Err(error) => tracing::error!(interface, %error, "not protected"),
-            }
-        }
-    }
-
-    fn attach_to(&self, programs: &mut Programs, interface: &str) -> Result<(), DatapathError> {
-        // The way out first: the agent's answers must find it.
-        let egress = datapath::attach_egress(programs.egress()?, interface, &self.pins)?;
-        let ingress = datapath::attach_ingress(programs.ingress()?, interface, self.settings().xdp_mode, &self.pins)?;
-        info!(
-            interface,
-            mode = self.settings().xdp_mode.label(),
-            egress = egress.label(),
-            ?ingress,
-            "attached"
-        );
-        Ok(())
-    }
-
-    /// Takes everything down; the agent ends then, and puts nothing back.
-    pub(super) fn detach_all(&self) -> Result<(), DatapathError> {
-        let _turn = self.attaching.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let pins = self.pins.clone();
-        self.privileged.run(move || datapath::detach(&pins, None))?;
-        self.shutdown.cancel();
-        Ok(())
-    }
-
-    /// Puts the programs on every interface, and off those that an earlier agent protected and this one does not.
-    pub(super) fn attach(&self, programs: &mut Programs) -> Result<(), DatapathError> {
-        for interface in &self.settings().interfaces {
-            self.attach_to(programs, interface)?;
-        }
-        for interface in datapath::interfaces(&self.pins) {
-            if !self.settings().interfaces.contains(&interface) {
-                warn!(interface, "detached: not among the interfaces any more");
-                datapath::detach(&self.pins, Some(&interface))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Tells the kernel program that the agent is alive; nothing any more once it ends, so that no late beat takes back the goodbye.
     pub(super) fn beat(&self) -> Result<(), DatapathError> {
         self.write_config(|config| {
@@ -325,7 +276,7 @@ impl Agent {
         let mut config = self.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut wanted = *config;
         change(&mut wanted);
-        self.maps.set_config(&wanted)?;
+        self.maps().set_config(&wanted)?;
         *config = wanted;
         Ok(())
     }

@@ -83,6 +83,15 @@ pub struct RunArgs {
     /// How long an idle authenticated flow is remembered [default: 12h]
     #[arg(long, value_name = "TIME")]
     pub flow_idle: Option<String>,
+    /// Authenticated sources that are remembered; those that were not seen for longest are forgotten first [default: 32768; where more gateways have a password, as many as these]
+    #[arg(long, value_name = "N")]
+    pub max_flows: Option<u32>,
+    /// Peers that the softswitch calls, likewise [default: 16384]
+    #[arg(long, value_name = "N")]
+    pub max_peers: Option<u32>,
+    /// Bans, likewise; half of them may be by hand [default: 32768]
+    #[arg(long, value_name = "N")]
+    pub max_bans: Option<u32>,
     /// How sources are challenged where a gateway does not say otherwise; in the file these are keys of the table `digest`
     #[command(flatten)]
     pub digest: RawDigest,
@@ -122,6 +131,9 @@ impl RunArgs {
             console_token_file: self.console_token_file,
             peer_ttl: self.peer_ttl,
             flow_idle: self.flow_idle,
+            max_flows: self.max_flows,
+            max_peers: self.max_peers,
+            max_bans: self.max_bans,
             digest: self.digest,
             ban_limit: self.ban_limit,
             ban_time: self.ban_time,

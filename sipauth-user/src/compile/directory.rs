@@ -14,7 +14,7 @@ use rpds::HashTrieMapSync;
 use sipauth_common::{address::Address, policy::Policy};
 
 use super::{HOST, Place, Step, Tables, place};
-use crate::gateway::Gateway;
+use crate::{datapath::Demand, gateway::Gateway};
 
 /// A change of gateways, by id.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct MapChange {
     pub before: Tables,
     /// In their order.
     pub steps: Vec<Step>,
+    /// What the maps must have room for while the steps are taken.
+    pub demand: Demand,
 }
 
 /// All gateways at one moment, and what is compiled from them.
@@ -46,6 +48,7 @@ pub struct Snapshot {
     policies: HashTrieMapSync<Place, Policy>,
     /// How many places have a prefix of this length: a look-up tries no other.
     lengths: BTreeMap<u8, usize>,
+    demand: Demand,
     anywhere: usize,
     /// The realm of the general challenge.
     realm: Arc<str>,
@@ -66,7 +69,8 @@ impl Snapshot {
             ..Self::default()
         };
         let touched = gateways.into_iter().flat_map(|(id, gateway)| made.enter(id, gateway)).collect();
-        made.compile(&touched);
+        let tables = made.tables_of(&touched);
+        made.compile(&touched, &Tables::default(), &tables);
         made
     }
 
@@ -82,10 +86,20 @@ impl Snapshot {
             touched.extend(new.leave(id));
             touched.extend(new.enter(id, gateway));
         }
-        new.compile(&touched);
-        let before = self.tables_of(&touched);
-        let steps = before.diff(&new.tables_of(&touched));
-        (new, MapChange { before, steps })
+        let (before, after) = (self.tables_of(&touched), new.tables_of(&touched));
+        new.compile(&touched, &before, &after);
+        let steps = before.diff(&after);
+        // What goes is removed last: until then the maps have both.
+        let mut demand = self.demand;
+        for step in &steps {
+            match step {
+                Step::PutHost(address, _) if before.host(address).is_none() => demand.hosts[family(address)] += 1,
+                Step::PutPort(key, _) if before.port(key).is_none() => demand.ports += 1,
+                _ => {}
+            }
+        }
+        demand.gateways = demand.gateways.max(new.demand.gateways);
+        (new, MapChange { before, steps, demand })
     }
 
     /// Answers the places that it touches.
@@ -106,6 +120,8 @@ impl Snapshot {
             self.hosts.insert_mut(host.name.clone(), ids);
         }
         self.anywhere += usize::from(gateway.is_anywhere());
+        // Ids are given from the lowest on, so the highest that there ever was is near enough.
+        self.demand.gateways = self.demand.gateways.max(id as usize + 1);
         self.gateways.insert_mut(id, Arc::new(gateway));
         places
     }
@@ -149,20 +165,25 @@ impl Snapshot {
     }
 
     /// Brings the policies of these places up to date.
-    fn compile(&mut self, touched: &HashSet<Place>) {
-        let tables = self.tables_of(touched);
+    fn compile(&mut self, touched: &HashSet<Place>, before: &Tables, after: &Tables) {
         for place in touched {
             let had = self.policies.contains_key(place);
-            match tables.at(*place) {
+            match after.at(*place) {
                 Some(policy) => self.policies.insert_mut(*place, policy),
                 None => drop(self.policies.remove_mut(place)),
             }
+            let has = self.policies.contains_key(place);
             let count = self.lengths.entry(place.1).or_default();
-            *count = *count + usize::from(self.policies.contains_key(place)) - usize::from(had);
+            *count = *count + usize::from(has) - usize::from(had);
             if *count == 0 {
                 self.lengths.remove(&place.1);
             }
+            if place.1 == HOST {
+                let hosts = &mut self.demand.hosts[family(&place.0)];
+                *hosts = *hosts + usize::from(has) - usize::from(had);
+            }
         }
+        self.demand.ports = self.demand.ports + after.ports.len() - before.ports.len();
     }
 
     fn tables_of<'a>(&self, places: impl IntoIterator<Item = &'a Place>) -> Tables {
@@ -282,9 +303,20 @@ impl Snapshot {
         self.anywhere > 0
     }
 
+    /// What the maps must have room for.
+    #[must_use]
+    pub const fn demand(&self) -> Demand {
+        self.demand
+    }
+
     /// All that the maps are to hold.
     #[must_use]
     pub fn tables(&self) -> Tables {
         self.tables_of(self.sharers.keys())
     }
+}
+
+/// Its place in [`Demand::hosts`].
+fn family(address: &Address) -> usize {
+    usize::from(address.v4().is_none())
 }

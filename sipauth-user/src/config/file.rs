@@ -8,7 +8,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sipauth_common::config::{LANES, Lane};
+use sipauth_common::{
+    abi,
+    config::{LANES, Lane},
+};
 
 use super::{
     Challenger, ConfigError, DEFAULT_BPFFS, DEFAULT_LOG_DIR, DEFAULT_PUNT_PORT, DEFAULT_SOCKET, DEFAULT_STATE_DIR, MAX_PORTS, PolicyChoice,
@@ -58,6 +61,9 @@ pub struct RawSettings {
     pub console_token_file: Option<PathBuf>,
     pub peer_ttl: Option<String>,
     pub flow_idle: Option<String>,
+    pub max_flows: Option<u32>,
+    pub max_peers: Option<u32>,
+    pub max_bans: Option<u32>,
     pub digest: RawDigest,
     pub ban_limit: Option<u32>,
     pub ban_time: Option<String>,
@@ -69,6 +75,11 @@ pub struct RawSettings {
 const SOURCE_RATE: [u32; LANES] = [5_000, 1_000, 200, 5];
 /// Packets per second and CPU: what one core of the agent can answer, with the untrusted kept well below.
 const LANE_RATES: [u32; LANES] = [50_000, 20_000, 10_000, 500];
+
+/// Flows, peers and bans that the kernel program remembers.
+const MAX_FLOWS: u32 = 32_768;
+const MAX_PEERS: u32 = 16_384;
+const MAX_BANS: u32 = 32_768;
 
 /// Reads the file.
 ///
@@ -156,6 +167,9 @@ impl RawSettings {
             console_token_file: self.console_token_file.or(below.console_token_file),
             peer_ttl: self.peer_ttl.or(below.peer_ttl),
             flow_idle: self.flow_idle.or(below.flow_idle),
+            max_flows: self.max_flows.or(below.max_flows),
+            max_peers: self.max_peers.or(below.max_peers),
+            max_bans: self.max_bans.or(below.max_bans),
             digest: self.digest.over(below.digest),
             ban_limit: self.ban_limit.or(below.ban_limit),
             ban_time: self.ban_time.or(below.ban_time),
@@ -215,6 +229,9 @@ impl RawSettings {
                 .transpose()?,
             peer_ttl: duration("peer-ttl", self.peer_ttl, "12h", ("1s", "30d"))?,
             flow_idle: duration("flow-idle", self.flow_idle, "12h", ("1s", "30d"))?,
+            max_flows: map_size("max-flows", self.max_flows.unwrap_or(MAX_FLOWS))?,
+            max_peers: map_size("max-peers", self.max_peers.unwrap_or(MAX_PEERS))?,
+            max_bans: map_size("max-bans", self.max_bans.unwrap_or(MAX_BANS))?,
             digest: Arc::new(self.digest.rules(&DigestRules::default())?),
             ban_limit: self.ban_limit.unwrap_or(6),
             ban_time: duration("ban-time", self.ban_time, "180s", ("1s", "1d"))?,
@@ -289,6 +306,15 @@ fn duration(
     match parse_duration(&value) {
         Some(time) if range.contains(&Some(time)) => Ok(time),
         _ => Err(ConfigError::Duration { key, value, min, max }),
+    }
+}
+
+const fn map_size(key: &'static str, given: u32) -> Result<u32, ConfigError> {
+    let (min, max) = (abi::LEAST_ENTRIES, abi::MAX_ENTRIES);
+    if min <= given && given <= max {
+        Ok(given)
+    } else {
+        Err(ConfigError::MapSize { key, given, min, max })
     }
 }
 

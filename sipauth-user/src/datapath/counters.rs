@@ -18,9 +18,12 @@ pub struct Occupancy {
     pub map: &'static str,
     /// Entries that it has.
     pub entries: u64,
-    /// Entries that it has room for.
+    /// Entries that it has room for, or can get it: maps of gateways grow.
     pub capacity: u32,
 }
+
+/// Maps that are replaced by larger ones when they are full.
+const GROWING: [&str; 3] = [abi::MAP_HOSTS_V4, abi::MAP_HOSTS_V6, abi::MAP_PORTS];
 
 type Result<T> = std::result::Result<T, DatapathError>;
 
@@ -76,12 +79,12 @@ impl Maps {
     /// The kernel's answer.
     pub fn occupancy(&self) -> Result<[Occupancy; 6]> {
         Ok([
-            self.count::<u32, Policy>(abi::MAP_HOSTS_V4, abi::MAX_SOURCES, 1)?,
-            self.count::<Address, Policy>(abi::MAP_HOSTS_V6, abi::MAX_SOURCES, 1)?,
-            self.count::<[u8; 8], Policy>(abi::MAP_NETS_V4, abi::MAX_SOURCES, 1)?,
-            self.count::<[u8; 20], Policy>(abi::MAP_NETS_V6, abi::MAX_SOURCES, 1)?,
-            self.count::<PortKey, u32>(abi::MAP_PORTS, abi::MAX_PORTS, 1)?,
-            self.count::<RateKey, Bucket>(abi::MAP_PUNT_RATE, abi::MAX_PUNT_RATE, self.cpus)?,
+            self.count::<u32, Policy>(abi::MAP_HOSTS_V4, 1)?,
+            self.count::<Address, Policy>(abi::MAP_HOSTS_V6, 1)?,
+            self.count::<[u8; 8], Policy>(abi::MAP_NETS_V4, 1)?,
+            self.count::<[u8; 20], Policy>(abi::MAP_NETS_V6, 1)?,
+            self.count::<PortKey, u32>(abi::MAP_PORTS, 1)?,
+            self.count::<RateKey, Bucket>(abi::MAP_PUNT_RATE, self.cpus)?,
         ])
     }
 
@@ -90,7 +93,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn visit_flows(&self, see: impl FnMut(&FlowKey, &Flow)) -> Result<Occupancy> {
-        self.visit(abi::MAP_FLOWS, abi::MAX_FLOWS, see)
+        self.visit(abi::MAP_FLOWS, see)
     }
 
     /// Likewise the learned peers, with the time (ns) at which the softswitch last sent them a request.
@@ -98,7 +101,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn visit_peers(&self, see: impl FnMut(&Address, &u64)) -> Result<Occupancy> {
-        self.visit(abi::MAP_PEERS, abi::MAX_PEERS, see)
+        self.visit(abi::MAP_PEERS, see)
     }
 
     /// Likewise the bans, also those that are over.
@@ -106,11 +109,11 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn visit_bans(&self, see: impl FnMut(&Address, &Ban)) -> Result<Occupancy> {
-        self.visit(abi::MAP_BANS, abi::MAX_BANS, see)
+        self.visit(abi::MAP_BANS, see)
     }
 
-    fn visit<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, capacity: u32, mut see: impl FnMut(&K, &V)) -> Result<Occupancy> {
-        let mut entries = 0;
+    fn visit<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, mut see: impl FnMut(&K, &V)) -> Result<Occupancy> {
+        let (mut entries, capacity) = (0, self.capacity(map));
         sys::visit(self.fd(map), capacity, 1, |key: &K, values: &[V]| {
             entries += 1;
             if let Some(value) = values.first() {
@@ -118,13 +121,21 @@ impl Maps {
             }
         })
         .map_err(at(map))?;
-        Ok(Occupancy { map, entries, capacity })
+        Ok(Occupancy {
+            map,
+            entries,
+            capacity: if GROWING.contains(&map) { abi::MAX_ENTRIES } else { capacity },
+        })
     }
 
-    fn count<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, capacity: u32, per_key: usize) -> Result<Occupancy> {
-        let mut entries = 0;
+    fn count<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, per_key: usize) -> Result<Occupancy> {
+        let (mut entries, capacity) = (0, self.capacity(map));
         sys::visit(self.fd(map), capacity, per_key, |_: &K, _: &[V]| entries += 1).map_err(at(map))?;
-        Ok(Occupancy { map, entries, capacity })
+        Ok(Occupancy {
+            map,
+            entries,
+            capacity: if GROWING.contains(&map) { abi::MAX_ENTRIES } else { capacity },
+        })
     }
 
     fn per_cpu<V: aya::Pod>(&self, map: &'static str, key: u32) -> Result<Vec<V>> {

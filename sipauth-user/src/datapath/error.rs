@@ -73,6 +73,21 @@ pub enum DatapathError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The process that makes maps.
+    #[error("larger maps cannot be made ({0}); restart the agent, which makes room for what is stored and some more")]
+    Maker(#[source] io::Error),
+    /// More than any size of a map.
+    #[error(
+        "map {map} can have {most} entries at most, and this takes {needed}; leave some out, or give prefixes instead of single addresses"
+    )]
+    Full {
+        /// The map.
+        map: &'static str,
+        /// How many there would be.
+        needed: usize,
+        /// How many there can be.
+        most: u32,
+    },
     /// No such interface.
     #[error("no interface {0} in this network namespace; `ip link` lists them")]
     NoInterface(String),

@@ -1,8 +1,15 @@
 //! Handles of the maps, with the operations that the agent needs.
 
-use std::{collections::HashMap, io, os::fd::OwnedFd};
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
-use aya::{Ebpf, maps::lpm_trie::Key};
+use aya::{
+    Ebpf,
+    maps::{Map, MapData, lpm_trie::Key},
+};
 use sipauth_common::{
     abi,
     address::Address,
@@ -19,8 +26,15 @@ use super::{DatapathError, monotonic_ns, sys};
 
 /// Handles of all maps. All operations take `&self`: the kernel orders them.
 pub struct Maps {
-    fds: HashMap<&'static str, OwnedFd>,
+    all: HashMap<&'static str, Handle>,
     pub(super) cpus: usize,
+}
+
+/// One map.
+pub(super) struct Handle {
+    pub(super) fd: OwnedFd,
+    /// How many entries it has room for, as the kernel says.
+    pub(super) entries: u32,
 }
 
 type Result<T> = std::result::Result<T, DatapathError>;
@@ -33,22 +47,47 @@ pub(super) fn at(map: &'static str) -> impl Fn(io::Error) -> DatapathError {
 impl Maps {
     /// Handles of the maps of a loaded object.
     pub(super) fn of(ebpf: &Ebpf) -> Result<Self> {
-        let mut fds = HashMap::new();
+        let mut all = HashMap::new();
         for name in abi::MAPS {
             let map = ebpf.map(name).ok_or(DatapathError::Object { name })?;
-            let fd = data(map).ok_or(DatapathError::Object { name })?;
-            fds.insert(name, fd.map_err(at(name))?);
+            let data = data(map).ok_or(DatapathError::Object { name })?;
+            all.insert(name, Handle::of(data).map_err(at(name))?);
         }
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| DatapathError::File {
             path: "/sys/devices/system/cpu/possible".into(),
             source,
         })?;
-        Ok(Self { fds, cpus })
+        Ok(Self { all, cpus })
+    }
+
+    /// The same maps, but for those of which this has another.
+    pub(super) fn with(&self, mut others: HashMap<&'static str, OwnedFd>) -> Result<Self> {
+        let mut all = HashMap::new();
+        for (name, handle) in &self.all {
+            let fd = others.remove(name).map_or_else(|| handle.fd.try_clone(), Ok);
+            let data = fd.and_then(|fd| MapData::from_fd(fd).map_err(io::Error::other));
+            all.insert(*name, data.and_then(|data| Handle::of(&data)).map_err(at(name))?);
+        }
+        Ok(Self { all, cpus: self.cpus })
+    }
+
+    pub(super) fn handle(&self, map: &'static str) -> &Handle {
+        // `of` filled in every name of `abi::MAPS`, and no other constant is used here.
+        &self.all[map]
     }
 
     pub(super) fn fd(&self, map: &'static str) -> &OwnedFd {
-        // `of` filled in every name of `abi::MAPS`, and no other constant is used here.
-        &self.fds[map]
+        &self.handle(map).fd
+    }
+
+    /// How many entries a map has room for.
+    #[must_use]
+    pub fn capacity(&self, map: &'static str) -> u32 {
+        self.handle(map).entries
+    }
+
+    fn entries<K: aya::Pod, V: aya::Pod>(&self, map: &'static str) -> Result<Vec<(K, V)>> {
+        sys::entries(self.fd(map), self.capacity(map)).map_err(at(map))
     }
 
     fn put<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, key: &K, value: &V) -> Result<()> {
@@ -176,7 +215,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn flows(&self) -> Result<Vec<(FlowKey, Flow)>> {
-        sys::entries(self.fd(abi::MAP_FLOWS), abi::MAX_FLOWS).map_err(at(abi::MAP_FLOWS))
+        self.entries(abi::MAP_FLOWS)
     }
 
     /// Writes when the softswitch last called an address.
@@ -192,7 +231,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn peers(&self) -> Result<Vec<(Address, u64)>> {
-        sys::entries(self.fd(abi::MAP_PEERS), abi::MAX_PEERS).map_err(at(abi::MAP_PEERS))
+        self.entries(abi::MAP_PEERS)
     }
 
     /// Forgets a learned peer; false where there was none.
@@ -224,7 +263,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn bans(&self) -> Result<Vec<(Address, Ban)>> {
-        sys::entries(self.fd(abi::MAP_BANS), abi::MAX_BANS).map_err(at(abi::MAP_BANS))
+        self.entries(abi::MAP_BANS)
     }
 
     /// All addresses with their policies.
@@ -232,8 +271,8 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn hosts(&self) -> Result<Vec<(Address, Policy)>> {
-        let v4: Vec<(u32, Policy)> = sys::entries(self.fd(abi::MAP_HOSTS_V4), abi::MAX_SOURCES).map_err(at(abi::MAP_HOSTS_V4))?;
-        let v6: Vec<(Address, Policy)> = sys::entries(self.fd(abi::MAP_HOSTS_V6), abi::MAX_SOURCES).map_err(at(abi::MAP_HOSTS_V6))?;
+        let v4: Vec<(u32, Policy)> = self.entries(abi::MAP_HOSTS_V4)?;
+        let v6: Vec<(Address, Policy)> = self.entries(abi::MAP_HOSTS_V6)?;
         Ok(v4
             .into_iter()
             .map(|(word, policy)| (Address::from_v4(word), policy))
@@ -246,8 +285,8 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn nets(&self) -> Result<Vec<(Address, u8, Policy)>> {
-        let v4: Vec<(Key<u32>, Policy)> = sys::entries(self.fd(abi::MAP_NETS_V4), abi::MAX_SOURCES).map_err(at(abi::MAP_NETS_V4))?;
-        let v6: Vec<(Key<Address>, Policy)> = sys::entries(self.fd(abi::MAP_NETS_V6), abi::MAX_SOURCES).map_err(at(abi::MAP_NETS_V6))?;
+        let v4: Vec<(Key<u32>, Policy)> = self.entries(abi::MAP_NETS_V4)?;
+        let v6: Vec<(Key<Address>, Policy)> = self.entries(abi::MAP_NETS_V6)?;
         let short = |length: u32| u8::try_from(length).unwrap_or(128);
         let v4 = v4
             .into_iter()
@@ -262,7 +301,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn ports(&self) -> Result<Vec<(PortKey, u32)>> {
-        sys::entries(self.fd(abi::MAP_PORTS), abi::MAX_PORTS).map_err(at(abi::MAP_PORTS))
+        self.entries(abi::MAP_PORTS)
     }
 
     /// What each reason counted, over all CPUs.
@@ -309,12 +348,14 @@ impl Maps {
         self.get(abi::MAP_GATEWAY_STATS, &gateway).map(Option::unwrap_or_default)
     }
 
-    /// Sets a gateway's counters to zero.
+    /// Sets counters of gateways to zero.
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn reset_gateway_stats(&self, gateway: u32) -> Result<()> {
-        self.put(abi::MAP_GATEWAY_STATS, &gateway, &GatewayStats::default())
+    pub fn reset_gateway_stats(&self, gateways: &[u32]) -> Result<()> {
+        let zeros = vec![GatewayStats::default(); gateways.len()];
+        let map = abi::MAP_GATEWAY_STATS;
+        sys::update_all(self.fd(map), gateways, &zeros).map_err(|(_, error)| at(map)(error))
     }
 }
 
@@ -324,10 +365,18 @@ fn v4_key(network: &Address, prefix: u8) -> Option<Key<u32>> {
     network.v4().map(|word| Key::new(u32::from(length), word))
 }
 
-fn data(map: &aya::maps::Map) -> Option<io::Result<OwnedFd>> {
-    use std::os::fd::AsFd;
+impl Handle {
+    fn of(data: &MapData) -> io::Result<Self> {
+        // Not what the object says: a map that was pinned has the size that it was made with.
+        let info = data.info().map_err(io::Error::other)?;
+        Ok(Self {
+            fd: data.fd().as_fd().try_clone_to_owned()?,
+            entries: info.max_entries(),
+        })
+    }
+}
 
-    use aya::maps::Map;
+fn data(map: &Map) -> Option<&MapData> {
     let (Map::Array(data)
     | Map::HashMap(data)
     | Map::LruHashMap(data)
@@ -338,7 +387,7 @@ fn data(map: &aya::maps::Map) -> Option<io::Result<OwnedFd>> {
     else {
         return None;
     };
-    Some(data.fd().as_fd().try_clone_to_owned())
+    Some(data)
 }
 
 /// The decision over the live maps, for `explain`. What cannot be read is not there; the kernel program sees it so too.

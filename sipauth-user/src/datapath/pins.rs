@@ -3,7 +3,10 @@
 use std::{
     ffi::OsStr,
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt as _, fs::DirBuilderExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -15,7 +18,7 @@ use nix::{
 use sipauth_common::abi;
 use tracing::info;
 
-use super::DatapathError;
+use super::{DatapathError, sys};
 
 /// Where the kernel's bpf file system is mounted by convention.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -117,6 +120,36 @@ impl Pins {
         Ok(())
     }
 
+    /// How many entries a pinned map has room for; `None` where none is pinned.
+    #[must_use]
+    pub fn entries(&self, map: &str) -> Option<u32> {
+        let pinned = MapInfo::from_pin(self.map(map)).ok()?;
+        Some(pinned.max_entries())
+    }
+
+    /// Where something waits to take the place of the pin `name`, which is done by [`Self::take_place`].
+    pub(super) fn next(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("next-{name}"))
+    }
+
+    /// Pins a map in the place of another, or of none. Whoever looks meanwhile finds one or the other.
+    pub(super) fn take_place(&self, name: &str, map: &OwnedFd) -> Result<(), DatapathError> {
+        let next = self.next(name);
+        let failed = |source| file(&next, source);
+        sys::pin(map, &next).map_err(failed)?;
+        fs::rename(&next, self.map(name)).map_err(failed)
+    }
+
+    /// Removes what an agent that ended in the middle left.
+    pub(super) fn clear_next(&self) -> Result<(), DatapathError> {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry.file_name().as_bytes().starts_with(b"next-") {
+                fs::remove_file(entry.path()).map_err(|source| file(&entry.path(), source))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Compares what is pinned with what the object declares: the loader would take any map of that name for it.
     pub(super) fn check(&self, object: &[u8]) -> Result<(), DatapathError> {
         let object = aya_obj::Object::parse(object).map_err(|error| DatapathError::Load(aya::EbpfError::ParseError(error)))?;
@@ -130,7 +163,12 @@ impl Pins {
                 path: path.clone(),
                 reason: error.to_string(),
             })?;
-            let shape = |kind: u32, key: u32, value: u32, entries: u32| format!("type {kind}, key {key}, value {value}, {entries} entries");
+            // Of what is sized by its contents any size will do: `Sizes` says which is kept.
+            let sized = abi::SIZED.contains(&name);
+            let shape = |kind: u32, key: u32, value: u32, entries: u32| match sized {
+                true => format!("type {kind}, key {key}, value {value}"),
+                false => format!("type {kind}, key {key}, value {value}, {entries} entries"),
+            };
             let kind = pinned.map_type().map_or(0, |kind| kind as u32);
             let found = shape(kind, pinned.key_size(), pinned.value_size(), pinned.max_entries());
             let expected = shape(

@@ -17,8 +17,10 @@ const LOOKUP: libc::c_int = 1;
 const UPDATE: libc::c_int = 2;
 const DELETE: libc::c_int = 3;
 const NEXT_KEY: libc::c_int = 4;
+const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const LOOKUP_BATCH: libc::c_int = 24;
+const UPDATE_BATCH: libc::c_int = 26;
 const LINK_DETACH: libc::c_int = 34;
 
 /// The kernel's own "not supported", which libc does not know.
@@ -86,6 +88,18 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(io::Error::other)?) })
 }
 
+/// Pins what a handle is of.
+pub(super) fn pin(object: &OwnedFd, path: &Path) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut pinned = Pinned {
+        path: name.as_ptr() as u64,
+        fd: fd(object),
+        ..Pinned::default()
+    };
+    // SAFETY: `path` points at a string that ends with a zero.
+    unsafe { bpf(OBJ_PIN, &mut pinned) }.map(drop)
+}
+
 /// Detaches the link that is pinned at `path` (kernel 5.9). Without it the program would go some time after the pin and the last
 /// handle: the kernel lets go of links in its own time.
 pub(super) fn detach_link(path: &Path) -> io::Result<()> {
@@ -138,6 +152,33 @@ pub(super) fn lookup_per_cpu<K: Pod, V: Pod>(map: &OwnedFd, key: &K, cpus: usize
 pub(super) fn update<K: Pod, V: Pod>(map: &OwnedFd, key: &K, value: &V) -> io::Result<()> {
     // SAFETY: key and value have the map's sizes.
     unsafe { bpf(UPDATE, &mut element(map, key, value, 0)) }.map(drop)
+}
+
+/// Writes entries in their order, in one call. Where one fails, answers how many were written before it.
+pub(super) fn update_all<K: Pod, V: Pod>(map: &OwnedFd, keys: &[K], values: &[V]) -> Result<(), (usize, io::Error)> {
+    assert_eq!(keys.len(), values.len());
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut batch = Batch {
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: u32::try_from(keys.len()).unwrap_or(u32::MAX),
+        map_fd: fd(map),
+        ..Batch::default()
+    };
+    // SAFETY: `keys` and `values` have `count` entries of the map's sizes, which the kernel only reads.
+    match unsafe { bpf(UPDATE_BATCH, &mut batch) } {
+        Ok(_) => Ok(()),
+        // A trie has batches from kernel 5.12 on; what has none says so before it has done anything.
+        Err(error) if matches!(error.raw_os_error(), Some(ENOTSUPP | libc::EOPNOTSUPP)) => {
+            for (done, (key, value)) in keys.iter().zip(values).enumerate() {
+                update(map, key, value).map_err(|error| (done, error))?;
+            }
+            Ok(())
+        }
+        Err(error) => Err(((batch.count as usize).min(keys.len()), error)),
+    }
 }
 
 /// False where there was no such entry.

@@ -130,7 +130,7 @@ fn privileges(missing: Option<&[&str]>) -> Finding {
 
 /// The surest test of a kernel: it is given the programs, and nothing is attached.
 fn program() -> Finding {
-    match datapath::load(None) {
+    match datapath::load(None, &datapath::Sizes::least()) {
         Ok(programs) => Finding::ok("programs", format!("the kernel takes them ({})", programs.ingress_name())),
         Err(error) => Finding::problem(
             "programs",

@@ -15,7 +15,7 @@ use sipauth_common::{
     config::{Config, DefaultPolicy, LANES, PortRole, port},
 };
 use sipauth_tests::cleanup::DIR_PREFIX;
-use sipauth_user::datapath::{self, Pins, Programs};
+use sipauth_user::datapath::{self, Pins, Programs, Sizes};
 
 /// The protected port.
 pub(crate) const SIP: u16 = 5060;
@@ -38,7 +38,7 @@ pub(crate) fn address(text: &str) -> Address {
 
 /// Loads the object, protects [`SIP`], and lets a living agent challenge everyone.
 pub(crate) fn load(pins: Option<&Pins>) -> Programs {
-    let programs = datapath::load(pins).expect("the object loads");
+    let programs = datapath::load(pins, &Sizes::ample()).expect("the object loads");
     let maps = &programs.maps;
     let role = |punt, protected, flags| PortRole {
         punt,

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, process::Command, thread};
 
 use nix::sched::{CloneFlags, unshare};
 use sipauth_tests::require_root;
-use sipauth_user::datapath::{self, DatapathError, Pins, XdpMode};
+use sipauth_user::datapath::{self, DatapathError, Pins, Sizes, XdpMode};
 
 /// Every network namespace has one, and its driver has no XDP of its own.
 const INTERFACE: &str = "lo";
@@ -37,7 +37,7 @@ fn a_mode_that_the_driver_lacks_leaves_the_program_as_it_was() {
         unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
         let root = Root(PathBuf::from(format!("/sys/fs/bpf/sipauth-attach-{}", std::process::id())));
         let pins = Pins::open(&root.0).expect("a pin directory");
-        let mut programs = datapath::load(Some(&pins)).expect("the object loads");
+        let mut programs = datapath::load(Some(&pins), &Sizes::least()).expect("the object loads");
         let mut attach = |mode| {
             let program = programs.ingress().expect("the program");
             datapath::attach_ingress(program, INTERFACE, mode, &pins)

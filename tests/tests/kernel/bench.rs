@@ -23,7 +23,7 @@ use sipauth_tests::{
     frame,
     model::{self, Expected, Tables},
 };
-use sipauth_user::datapath::{self, Programs};
+use sipauth_user::datapath::{self, Programs, Sizes};
 
 pub(crate) const DROP: u32 = 1;
 pub(crate) const PASS: u32 = 2;
@@ -69,7 +69,7 @@ impl Bench {
     /// Loaded, with 5060 and 5080 protected and a living agent; no gateways.
     pub(crate) fn new(entry: &'static str) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let programs = datapath::load_ingress(None, entry).expect("the object loads");
+        let programs = datapath::load_ingress(None, &Sizes::ample(), entry).expect("the object loads");
         let mut bench = Self {
             programs,
             tables: Tables::default(),

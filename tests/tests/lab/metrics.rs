@@ -19,7 +19,7 @@ use sipauth_tests::agent::Agent;
 use sipauth_tests::lab::{Host, Lab};
 use sipauth_tests::peers::{Call, Prometheus, Uas, Via, fetch, forgetful_proxy};
 use sipauth_tests::require_root;
-use sipauth_user::datapath::{self, Pins};
+use sipauth_user::datapath::{self, Pins, Sizes};
 
 use crate::support::{add, digest, lab};
 
@@ -276,7 +276,9 @@ const MANY: u32 = 10_000;
 fn a_scrape_with_10_000_gateways_and_full_maps_is_quick_and_tells_how_full_they_are() -> anyhow::Result<()> {
     require_root!(Ok(()));
     let lab = lab();
-    let agent = Agent::start(&lab, &["--metrics", &METRICS.to_string()])?;
+    let metrics = METRICS.to_string();
+    let sizes = ["--max-flows", "262144", "--max-peers", "65536", "--max-bans", "131072"];
+    let agent = Agent::start(&lab, &[&["--metrics", &metrics], &sizes[..]].concat())?;
     let gateways: String = (0..MANY)
         .map(|n| {
             let address = Ipv4Addr::from_bits(0x0a00_0000 + n);
@@ -350,10 +352,11 @@ fn a_scrape_with_10_000_gateways_and_full_maps_is_quick_and_tells_how_full_they_
 
 /// As many flows, peers and bans as there is room for; the bans are over.
 fn fill(agent: &Agent<'_>) -> anyhow::Result<()> {
-    let maps = datapath::load(Some(&Pins::at(agent.bpffs())))?.maps;
+    let pins = Pins::at(agent.bpffs());
+    let maps = datapath::load(Some(&pins), &Sizes::kept(|map| pins.entries(map)))?.maps;
     let now = datapath::monotonic_ns();
     let address = |n: u32| Address::from_v4((0x0b00_0000 + n).to_be());
-    for n in 0..abi::MAX_FLOWS {
+    for n in 0..maps.capacity(abi::MAP_FLOWS) {
         let key = FlowKey {
             address: address(n),
             port: 5060,
@@ -368,10 +371,10 @@ fn fill(agent: &Agent<'_>) -> anyhow::Result<()> {
         };
         maps.put_flow(&key, &flow)?;
     }
-    for n in 0..abi::MAX_PEERS {
+    for n in 0..maps.capacity(abi::MAP_PEERS) {
         maps.put_peer(&address(n), now)?;
     }
-    for n in 0..abi::MAX_BANS {
+    for n in 0..maps.capacity(abi::MAP_BANS) {
         let over = Ban {
             expires: 1,
             port: 0,

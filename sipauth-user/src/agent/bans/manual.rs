@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use sipauth_common::{address::Address, flow::Ban, policy::modes};
+use sipauth_common::{abi, address::Address, flow::Ban, policy::modes};
 
 use super::{MANUAL, SECOND, info};
 use crate::{
@@ -14,9 +14,6 @@ use crate::{
     datapath::{DatapathError, Maps, monotonic_ns},
     store::StoredBan,
 };
-
-/// Bans by hand, at most. The map has room for twice as many, so that those of failures do not push them out.
-const MOST: usize = (sipauth_common::abi::MAX_BANS / 2) as usize;
 
 /// The clock of the store.
 fn now() -> i64 {
@@ -96,9 +93,12 @@ impl Agent {
             Ok(stored) => {
                 let in_force = stored.iter().filter(|ban| ban.expires.is_none_or(|end| end > now));
                 let all: HashSet<IpAddr> = in_force.chain(&bans).map(|ban| ban.address).collect();
-                if all.len() > MOST {
+                // The map has room for twice as many, so that those of failures do not push them out.
+                let most = self.maps().capacity(abi::MAP_BANS) as usize / 2;
+                if all.len() > most {
                     return Response::failed(&format!(
-                        "with these there would be {} bans by hand, at most {MOST} are possible; lift some first (`sipauth ban list`)",
+                        "with these there would be {} bans by hand, at most {most} are possible; lift some first (`sipauth ban list`), or \
+                         raise max-bans in the configuration file and restart the agent",
                         all.len()
                     ));
                 }

@@ -1,0 +1,244 @@
+//! How many entries each map has room for.
+//!
+//! What holds gateways follows from how many there are, and grows with them: three gateways do not carry the memory of a million, nor are
+//! their few entries spread over buckets that miss the cache. What sources fill by themselves (flows, peers, bans) has the operator's bound.
+
+use sipauth_common::abi;
+
+/// What the maps that hold gateways must have room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Addresses, IPv4 and IPv6.
+    pub hosts: [usize; 2],
+    /// Ports of places that have several.
+    pub ports: usize,
+    /// The highest gateway id plus one.
+    pub gateways: usize,
+}
+
+/// Bounds of what sources fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Authenticated flows.
+    pub flows: u32,
+    /// Peers that the softswitch calls.
+    pub peers: u32,
+    /// Bans.
+    pub bans: u32,
+}
+
+/// Sources whose punt rate is remembered. A source that is pushed out begins anew, with the burst that everybody has; the budget of its lane bounds
+/// them all together.
+const PUNT_RATE: u32 = 8_192;
+
+/// Entries of each map of [`abi::SIZED`], in that order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes([u32; abi::SIZED.len()]);
+
+impl Sizes {
+    /// For so many gateways, and these bounds.
+    #[must_use]
+    pub fn new(demand: &Demand, bounds: &Bounds) -> Self {
+        let Bounds { flows, peers, bans } = *bounds;
+        let [v4, v6, ports, gateways] = demand.entries().map(room);
+        Self([v4, v6, ports, gateways, flows, peers, bans, PUNT_RATE])
+    }
+
+    /// For tests and measurements that fill maps without asking for room.
+    #[must_use]
+    pub fn ample() -> Self {
+        let many = 200_000;
+        let demand = Demand {
+            hosts: [many; 2],
+            ports: many,
+            gateways: many / 2,
+        };
+        let bounds = Bounds {
+            flows: 262_144,
+            peers: 65_536,
+            bans: 131_072,
+        };
+        Self::new(&demand, &bounds)
+    }
+
+    /// The smallest.
+    #[must_use]
+    pub const fn least() -> Self {
+        Self([abi::LEAST_ENTRIES; abi::SIZED.len()])
+    }
+
+    /// Those of the maps that are there, the smallest of others.
+    #[must_use]
+    pub fn kept(present: impl Fn(&'static str) -> Option<u32>) -> Self {
+        Self(abi::SIZED.map(|map| present(map).unwrap_or(abi::LEAST_ENTRIES)))
+    }
+
+    /// These, with room for what is to come. Nothing gets smaller.
+    #[must_use]
+    pub fn grown(&self, demand: &Demand) -> Self {
+        let mut grown = *self;
+        for (size, needed) in grown.0.iter_mut().zip(demand.entries()) {
+            if needed > *size as usize {
+                *size = room(needed);
+            }
+        }
+        grown
+    }
+
+    /// Length of [`Self::to_bytes`].
+    pub(super) const BYTES: usize = 4 * abi::SIZED.len();
+
+    /// For another process of this program.
+    pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        for (bytes, size) in bytes.as_chunks_mut().0.iter_mut().zip(self.0) {
+            *bytes = size.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// From [`Self::to_bytes`].
+    pub(super) fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let mut sizes = Self::least();
+        for (size, bytes) in sizes.0.iter_mut().zip(bytes.as_chunks().0) {
+            *size = u32::from_le_bytes(*bytes).clamp(abi::LEAST_ENTRIES, abi::MAX_ENTRIES);
+        }
+        sizes
+    }
+
+    /// The map's size; `None` for one that always has the same.
+    #[must_use]
+    pub fn of(&self, map: &str) -> Option<u32> {
+        let (_, size) = self.iter().find(|(name, _)| *name == map)?;
+        Some(size)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        abi::SIZED.into_iter().zip(self.0)
+    }
+
+    /// The sizes to load with where these are `wanted` and maps of other sizes may be `present`. A map that is too small is replaced, and one that is
+    /// much too large; not one that only came out of use a little, since to replace it costs more than it gains.
+    #[must_use]
+    pub fn over(&self, present: impl Fn(&'static str) -> Option<u32>) -> Self {
+        /// From so many times too large on.
+        const MUCH: u32 = 8;
+        let mut chosen = *self;
+        for (map, size) in abi::SIZED.into_iter().zip(&mut chosen.0) {
+            let Some(present) = present(map) else { continue };
+            let bounded = matches!(map, abi::MAP_FLOWS | abi::MAP_PEERS | abi::MAP_BANS | abi::MAP_PUNT_RATE);
+            if !bounded && (*size..size.saturating_mul(MUCH)).contains(&present) {
+                *size = present;
+            }
+        }
+        chosen
+    }
+}
+
+impl Demand {
+    /// In the order of [`abi::SIZED`].
+    const fn entries(&self) -> [usize; 4] {
+        let [v4, v6] = self.hosts;
+        [v4, v6, self.ports, self.gateways]
+    }
+
+    /// The maps that have no room for this, and how many entries it would take.
+    pub fn beyond(&self, capacity: impl Fn(&'static str) -> u32) -> Vec<(&'static str, usize)> {
+        let entries = abi::SIZED.into_iter().zip(self.entries());
+        entries.filter(|(map, needed)| *needed > capacity(map) as usize).collect()
+    }
+}
+
+/// A power of two, as the kernel makes the buckets of a hash, with some room to go on: at a million 3 %, so that these fit into 2^20.
+fn room(entries: usize) -> u32 {
+    let wanted = u32::try_from(entries + entries / 32).unwrap_or(abi::MAX_ENTRIES);
+    wanted.clamp(abi::LEAST_ENTRIES, abi::MAX_ENTRIES).next_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        flows: 5_000,
+        peers: 6_000,
+        bans: 7_000,
+    };
+
+    fn ip(gateways: usize) -> Demand {
+        Demand {
+            hosts: [gateways, 0],
+            gateways: gateways + 1,
+            ..Demand::default()
+        }
+    }
+
+    #[test]
+    fn few_gateways_have_the_smallest_maps_and_a_million_fit_into_a_power_of_two() {
+        let few = Sizes::new(&ip(3), &BOUNDS);
+        assert_eq!(few.of(abi::MAP_HOSTS_V4), Some(1_024));
+        assert_eq!(few.of(abi::MAP_GATEWAY_STATS), Some(1_024));
+        let many = Sizes::new(&ip(1_000_000), &BOUNDS);
+        assert_eq!(many.of(abi::MAP_HOSTS_V4), Some(1 << 20));
+        assert_eq!(many.of(abi::MAP_GATEWAY_STATS), Some(1 << 20));
+        assert_eq!(many.of(abi::MAP_HOSTS_V6), Some(1_024), "of the other family there are none");
+    }
+
+    #[test]
+    fn there_is_always_room_for_more_up_to_the_bound() {
+        for entries in [1_000, 1_024, 40_000, 65_536, 1_000_000] {
+            assert!(room(entries) as usize > entries, "{entries}");
+        }
+        assert_eq!(room(usize::MAX / 2), abi::MAX_ENTRIES);
+    }
+
+    #[test]
+    fn the_operators_bounds_are_taken_as_they_are() {
+        let sizes = Sizes::new(&ip(3), &BOUNDS);
+        assert_eq!(sizes.of(abi::MAP_FLOWS), Some(5_000));
+        assert_eq!(sizes.of(abi::MAP_PEERS), Some(6_000));
+        assert_eq!(sizes.of(abi::MAP_BANS), Some(7_000));
+        // Whatever is there.
+        assert_eq!(sizes.over(|_| Some(9_000)).of(abi::MAP_FLOWS), Some(5_000));
+        assert_eq!(sizes.of(abi::MAP_CONFIG), None);
+    }
+
+    #[test]
+    fn a_map_that_is_there_stays_unless_it_is_too_small_or_much_too_large() {
+        let sizes = Sizes::new(&ip(3_000), &BOUNDS);
+        for (present, chosen) in [(2_048, 4_096), (4_096, 4_096), (16_384, 16_384), (32_768, 4_096)] {
+            assert_eq!(sizes.over(|_| Some(present)).of(abi::MAP_HOSTS_V4), Some(chosen), "{present}");
+        }
+        assert_eq!(sizes.over(|_| None), sizes);
+    }
+
+    #[test]
+    fn what_has_no_room_grows_and_nothing_else_changes() {
+        let sizes = Sizes::new(&ip(3), &BOUNDS);
+        assert_eq!(sizes.grown(&ip(900)), sizes);
+        let grown = sizes.grown(&ip(2_000));
+        assert_eq!(grown.of(abi::MAP_HOSTS_V4), Some(4_096));
+        assert_eq!(grown.of(abi::MAP_GATEWAY_STATS), Some(4_096));
+        assert_eq!(grown.of(abi::MAP_HOSTS_V6), Some(1_024));
+        assert_eq!(grown.of(abi::MAP_FLOWS), Some(5_000));
+        assert_eq!(grown.grown(&ip(3)), grown);
+    }
+
+    #[test]
+    fn another_process_gets_the_same_sizes() {
+        let sizes = Sizes::new(&ip(70_000), &BOUNDS);
+        assert_eq!(Sizes::from_bytes(&sizes.to_bytes()), sizes);
+        assert_eq!(Sizes::from_bytes(&[0; Sizes::BYTES]), Sizes::least());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let demand = ip(2_000);
+        assert_eq!(
+            demand.beyond(|_| 1_024),
+            [(abi::MAP_HOSTS_V4, 2_000), (abi::MAP_GATEWAY_STATS, 2_001)]
+        );
+        assert_eq!(demand.beyond(|_| 2_048), []);
+    }
+}
