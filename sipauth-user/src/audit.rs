@@ -100,7 +100,8 @@ impl Attempt {
                     .iter()
                     .map(|one| json!({ "gateway": one.after.name, "fields": differing(&one.before, &one.after, one.password) }))
                     .collect();
-                json!({ "added": names(&report.added), "changed": changed, "removed": names(&report.removed) })
+                let added = report.added.iter().map(|one| &one.name).chain(&report.more.added_names);
+                json!({ "added": added.collect::<Vec<_>>(), "changed": changed, "removed": names(&report.removed) })
             }
             Response::Reloaded(report) => json!({ "applied": report.applied, "restart": report.restart }),
             Response::Detached { removed } => json!({ "removed": removed }),

@@ -149,7 +149,7 @@ pub struct Settings {
     pub max_flows: u32,
     /// Peers that it remembers.
     pub max_peers: u32,
-    /// Bans, those by hand at most half of them.
+    /// Bans; those by hand get room besides.
     pub max_bans: u32,
     /// Failures until a source is banned; 0 for never.
     pub ban_limit: u32,

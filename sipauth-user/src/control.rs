@@ -19,7 +19,7 @@ pub use self::{
     messages::{BanRule, ExplainRequest, Refusal, Request, Response, Transport, parse_message},
     reports::{
         ApplyReport, BanInfo, ChangedGateway, Counted, EventRecord, FlowInfo, GatewayCounts, GatewayInfo, GatewayReport, InterfaceStatus,
-        LogStatus, NameInfo, Rates, ReasonCount, RecentCount, ReloadReport, StatsReport, StatusReport, StoreStatus,
+        LogStatus, MoreGateways, NameInfo, Rates, ReasonCount, RecentCount, ReloadReport, StatsReport, StatusReport, StoreStatus,
     },
     sample::{Health, LaneReport, Sample, Setup},
     server::{Caller, Handler, Reply, bind, serve},
@@ -27,7 +27,7 @@ pub use self::{
 };
 
 /// Longest request, bytes with its newline: a list of bans or of gateways. Only root, or a group that root chose, can send one.
-pub const MAX_REQUEST: usize = 64 << 20;
+pub const MAX_REQUEST: usize = 512 << 20;
 /// Most connections at a time.
 pub const MAX_CONNECTIONS: usize = 32;
 

@@ -17,7 +17,14 @@ impl Handler for Agent {
         tracing::debug!(uid = caller.uid, pid = caller.pid, "request");
         let attempt = Attempt::of(&request);
         let reply = self.answer(request).await;
-        self.audited(attempt, reply, move || Author::of(caller)).await
+        let mut reply = self.audited(attempt, reply, move || Author::of(caller)).await;
+        // The audit names all.
+        if let Reply::One(response) = &mut reply
+            && let Response::Applied(report) = &mut **response
+        {
+            report.shorten();
+        }
+        reply
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use sipauth_common::{address::Address, decide::Lookup as _, flow::Ban};
 
-pub(super) use self::manual::fill;
+pub(super) use self::manual::{fill, room};
 use super::state::Agent;
 use crate::{
     auth::BanRequest,

@@ -4,6 +4,8 @@ mod apply;
 
 use std::{collections::HashMap, sync::Arc};
 
+use tokio::task::block_in_place;
+
 use super::{directory::Accounts, fill, flows, state::Agent};
 use crate::{
     auth::{Ha1, Qop},
@@ -144,16 +146,19 @@ impl Agent {
             .filter(|id| old.snapshot.gateway(*id).is_none())
             .collect();
         let only_removes = edit.put.is_empty();
-        let (snapshot, steps) = old.snapshot.edited(edit);
-        self.make_room(&steps.demand)
-            .and_then(|()| self.maps().reset_gateway_stats(&fresh))
-            .map_err(|error| Response::failed(&error))?;
-        let new = Arc::new(old.edited(snapshot, &touched, &self.settings()));
+        // Of a million it takes seconds, in which others are answered.
+        let (steps, new) = block_in_place(|| {
+            let (snapshot, steps) = old.snapshot.edited(edit);
+            self.make_room(&steps.demand)?;
+            self.maps().reset_gateway_stats(&fresh)?;
+            Ok((steps, Arc::new(old.edited(snapshot, &touched, &self.settings()))))
+        })
+        .map_err(|error: DatapathError| Response::failed(&error))?;
         // What the maps send calls to is there before they do, and until they no longer do.
         if !only_removes {
             self.set_accounts(Arc::clone(&new));
         }
-        if let Err(error) = self.enforce(&steps, &new) {
+        if let Err(error) = block_in_place(|| self.enforce(&steps, &new)) {
             self.set_accounts(Arc::clone(old));
             return Err(Response::failed(&error));
         }

@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use sipauth_common::{
     abi,
+    address::Address,
     config::{Config, PortRole, flags, port},
     decide::Lookup as _,
 };
@@ -37,13 +38,51 @@ pub(super) fn sources(maps: &Maps, wanted: &Tables) -> Result<(), DatapathError>
 
 /// Takes the steps; where one fails, those before it are taken back.
 pub(super) fn apply(maps: &Maps, old: &Tables, steps: &[Step]) -> Result<(), DatapathError> {
-    for (done, next) in steps.iter().enumerate() {
-        if let Err(error) = take(maps, next) {
-            undo(maps, old, &steps[..done]);
-            return Err(error);
+    let mut done = 0;
+    while let Some(next) = steps.get(done) {
+        let taken = match next {
+            Step::PutHost(..) => put_hosts(maps, &steps[done..]),
+            Step::PutPort(..) => put_ports(maps, &steps[done..]),
+            _ => take(maps, next).map(|()| 1).map_err(|error| (0, error)),
+        };
+        match taken {
+            Ok(taken) => done += taken,
+            Err((taken, error)) => {
+                undo(maps, old, &steps[..done + taken]);
+                return Err(error);
+            }
         }
     }
     Ok(())
+}
+
+/// Steps that are taken in one system call.
+const BATCH: usize = 4_096;
+
+/// Takes the steps up to one of another kind; answers how many.
+fn put_hosts(maps: &Maps, steps: &[Step]) -> Result<usize, (usize, DatapathError)> {
+    let hosts = steps.iter().take(BATCH).map_while(|step| match step {
+        Step::PutHost(address, policy) => Some((*address, *policy)),
+        _ => None,
+    });
+    // Of one family at a time, so that those before one that fails are the first.
+    let hosts: Vec<_> = hosts.collect();
+    let family = |(address, _): &(Address, _)| address.v4().is_some();
+    let same = hosts
+        .iter()
+        .take_while(|host| hosts.first().map(family) == Some(family(host)))
+        .count();
+    maps.put_hosts(&hosts[..same]).map(|()| same)
+}
+
+/// Likewise.
+fn put_ports(maps: &Maps, steps: &[Step]) -> Result<usize, (usize, DatapathError)> {
+    let ports = steps.iter().take(BATCH).map_while(|step| match step {
+        Step::PutPort(key, owner) => Some((*key, *owner)),
+        _ => None,
+    });
+    let (keys, owners): (Vec<_>, Vec<_>) = ports.unzip();
+    maps.put_ports(&keys, &owners).map(|()| keys.len())
 }
 
 /// Takes steps back, the last first. Nothing is left to do about an error here: the next start compiles from the store.

@@ -5,7 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 use sipauth_common::abi;
 use tracing::{error, info, warn};
 
-use super::{damage::Contents, fill, state::Agent};
+use super::{bans, damage::Contents, fill, state::Agent};
 use crate::{
     config::{Settings, XdpMode},
     datapath::{self, Bounds, DatapathError, Demand, Pins, Programs, Sizes},
@@ -43,10 +43,13 @@ pub(super) fn sizes(contents: &Contents, settings: &Settings, pins: &Pins) -> Si
     let bounds = Bounds {
         flows: settings.max_flows.max(room(accounts)),
         peers: settings.max_peers,
-        // All that are stored have room, and those of failures besides.
-        bans: settings.max_bans.max(room(2 * contents.bans.len())),
+        bans: settings.max_bans,
     };
-    Sizes::new(&contents.snapshot.demand(), &bounds).over(|map| pins.entries(map))
+    let demand = Demand {
+        bans: bans::room(contents.bans.len()),
+        ..contents.snapshot.demand()
+    };
+    Sizes::new(&demand, &bounds).over(|map| pins.entries(map))
 }
 
 impl Agent {

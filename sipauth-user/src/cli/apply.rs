@@ -55,7 +55,17 @@ pub(super) fn execute(args: &ApplyArgs, socket: &Path) -> anyhow::Result<()> {
 
 /// Shows the difference to this list, and carries it out unless it is a dry run.
 pub(super) fn bring(gateways: Vec<RawGateway>, how: &BringArgs, socket: &Path) -> anyhow::Result<()> {
+    /// To compare a longer list twice takes longer than anybody waits to see the difference first.
+    const SHOWN_BEFORE: usize = 20_000;
     let BringArgs { prune, dry_run, output } = *how;
+    if gateways.len() > SHOWN_BEFORE && !dry_run {
+        let applied = ask_to_apply(gateways, prune, false, socket)?;
+        if output.json {
+            return output::json(&applied);
+        }
+        difference::print(&applied)?;
+        return output::line(&format!("applied: {}", difference::summary(&applied)));
+    }
     let planned = ask_to_apply(gateways.clone(), prune, true, socket)?;
     if !output.json {
         difference::print(&planned)?;

@@ -89,7 +89,7 @@ pub struct RunArgs {
     /// Peers that the softswitch calls, likewise [default: 16384]
     #[arg(long, value_name = "N")]
     pub max_peers: Option<u32>,
-    /// Bans, likewise; half of them may be by hand [default: 32768]
+    /// Bans, likewise; those by hand get room besides [default: 16384]
     #[arg(long, value_name = "N")]
     pub max_bans: Option<u32>,
     /// How sources are challenged where a gateway does not say otherwise; in the file these are keys of the table `digest`

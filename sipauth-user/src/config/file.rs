@@ -79,7 +79,7 @@ const LANE_RATES: [u32; LANES] = [50_000, 20_000, 10_000, 500];
 /// Flows, peers and bans that the kernel program remembers.
 const MAX_FLOWS: u32 = 32_768;
 const MAX_PEERS: u32 = 16_384;
-const MAX_BANS: u32 = 32_768;
+const MAX_BANS: u32 = 16_384;
 
 /// Reads the file.
 ///

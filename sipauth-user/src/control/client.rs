@@ -15,7 +15,7 @@ use super::{Request, Response};
 /// An answer that takes longer means that the agent hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest answer: a list of all gateways that there can be.
-const MAX_ANSWER: u64 = 256 << 20;
+const MAX_ANSWER: u64 = 2 << 30;
 
 /// Why the agent did not answer.
 #[derive(Debug, thiserror::Error)]

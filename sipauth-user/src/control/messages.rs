@@ -10,7 +10,8 @@ use super::{
     StatusReport, TraceLine, TraceRequest,
 };
 use crate::{
-    gateway::{GatewayError, RawGateway, SetGateway},
+    config::RawDigest,
+    gateway::{GatewayError, Mode, RawGateway, Secret, SetGateway},
     store::StoreError,
 };
 
@@ -33,6 +34,7 @@ pub enum Request {
     /// Brings the gateways to a list.
     Apply {
         /// The list; each is validated by the agent again.
+        #[serde(serialize_with = "short")]
         gateways: Vec<RawGateway>,
         /// Remove those that are not in it.
         prune: bool,
@@ -86,6 +88,62 @@ pub enum Request {
     },
     /// The dialogue of one gateway or address, live.
     Trace(TraceRequest),
+}
+
+/// Without what is not given: of a million gateways, half of the bytes.
+fn short<S: serde::Serializer>(gateways: &[RawGateway], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "kebab-case")]
+    struct Short<'a> {
+        name: &'a str,
+        mode: Mode,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        addresses: &'a [String],
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        ports: &'a [u16],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        username: &'a Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        realm: &'a Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        password: &'a Option<Secret>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        allow_weak_password: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        credentials: &'a Option<Secret>,
+        #[serde(skip_serializing_if = "RawDigest::is_empty")]
+        digest: &'a RawDigest,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        priority: Option<i32>,
+    }
+    serializer.collect_seq(gateways.iter().map(|gateway| {
+        let RawGateway {
+            name,
+            mode,
+            addresses,
+            ports,
+            username,
+            realm,
+            password,
+            allow_weak_password,
+            credentials,
+            digest,
+            priority,
+        } = gateway;
+        Short {
+            name,
+            mode: *mode,
+            addresses,
+            ports,
+            username,
+            realm,
+            password,
+            allow_weak_password: *allow_weak_password,
+            credentials,
+            digest,
+            priority: Some(*priority).filter(|priority| *priority != 0),
+        }
+    }))
 }
 
 /// A ban that the operator asks for.

@@ -94,6 +94,15 @@ impl Maps {
         sys::update(self.fd(map), key, value).map_err(at(map))
     }
 
+    fn put_all<K: aya::Pod, V: aya::Pod>(
+        &self,
+        map: &'static str,
+        keys: &[K],
+        values: &[V],
+    ) -> std::result::Result<(), (usize, DatapathError)> {
+        sys::update_all(self.fd(map), keys, values).map_err(|(done, error)| (done, at(map)(error)))
+    }
+
     fn get<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, key: &K) -> Result<Option<V>> {
         sys::lookup(self.fd(map), key).map_err(at(map))
     }
@@ -145,6 +154,20 @@ impl Maps {
         }
     }
 
+    /// Writes the policies of addresses of one family, in their order.
+    ///
+    /// # Errors
+    /// The kernel's answer, and how many were written before.
+    pub fn put_hosts(&self, hosts: &[(Address, Policy)]) -> std::result::Result<(), (usize, DatapathError)> {
+        let policies: Vec<Policy> = hosts.iter().map(|(_, policy)| *policy).collect();
+        let words: Vec<u32> = hosts.iter().filter_map(|(address, _)| address.v4()).collect();
+        if words.len() == hosts.len() {
+            return self.put_all(abi::MAP_HOSTS_V4, &words, &policies);
+        }
+        let addresses: Vec<Address> = hosts.iter().map(|(address, _)| *address).collect();
+        self.put_all(abi::MAP_HOSTS_V6, &addresses, &policies)
+    }
+
     /// Removes an address's policy; false where there was none.
     ///
     /// # Errors
@@ -184,6 +207,14 @@ impl Maps {
     /// The kernel's answer; `E2BIG` when the map is full.
     pub fn put_port(&self, key: &PortKey, gateway: u32) -> Result<()> {
         self.put(abi::MAP_PORTS, key, &gateway)
+    }
+
+    /// Writes further ports, in their order.
+    ///
+    /// # Errors
+    /// The kernel's answer, and how many were written before.
+    pub fn put_ports(&self, keys: &[PortKey], gateways: &[u32]) -> std::result::Result<(), (usize, DatapathError)> {
+        self.put_all(abi::MAP_PORTS, keys, gateways)
     }
 
     /// Removes a further port; false where there was none.

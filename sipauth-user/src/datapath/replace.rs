@@ -28,6 +28,8 @@ pub struct Replacement {
     flows: HashSet<FlowKey>,
     /// Likewise.
     peers: HashSet<Address>,
+    /// Likewise.
+    bans: HashSet<Address>,
 }
 
 impl Replacement {
@@ -44,6 +46,7 @@ impl Replacement {
             counted: Vec::new(),
             flows: HashSet::new(),
             peers: HashSet::new(),
+            bans: HashSet::new(),
         })
     }
 
@@ -67,7 +70,7 @@ impl Replacement {
             match *name {
                 abi::MAP_FLOWS => copy::<FlowKey, Flow>(old, *entries, new.fd(name)).map(|all| self.flows = all),
                 abi::MAP_PEERS => copy::<Address, u64>(old, *entries, new.fd(name)).map(|all| self.peers = all),
-                abi::MAP_BANS => copy::<Address, Ban>(old, *entries, new.fd(name)).map(drop),
+                abi::MAP_BANS => copy::<Address, Ban>(old, *entries, new.fd(name)).map(|all| self.bans = all),
                 abi::MAP_GATEWAY_STATS => {
                     self.counted = sys::elements(old, (*entries).min(new.capacity(name))).map_err(at(name))?;
                     add(new.fd(name), &vec![GatewayStats::default(); self.counted.len()], &self.counted)
@@ -88,6 +91,7 @@ impl Replacement {
             match *name {
                 abi::MAP_FLOWS => merge(old, *entries, new.fd(name), &self.flows, |flow: &Flow| flow.seen),
                 abi::MAP_PEERS => merge(old, *entries, new.fd(name), &self.peers, |seen: &u64| *seen),
+                abi::MAP_BANS => merge(old, *entries, new.fd(name), &self.bans, |ban: &Ban| ban.expires),
                 abi::MAP_GATEWAY_STATS => {
                     let count = u32::try_from(self.counted.len()).unwrap_or(u32::MAX);
                     let last = sys::elements(old, count).map_err(at(name))?;

@@ -14,6 +14,8 @@ pub struct Demand {
     pub ports: usize,
     /// The highest gateway id plus one.
     pub gateways: usize,
+    /// Bans, those of failures included.
+    pub bans: usize,
 }
 
 /// Bounds of what sources fill.
@@ -40,8 +42,8 @@ impl Sizes {
     #[must_use]
     pub fn new(demand: &Demand, bounds: &Bounds) -> Self {
         let Bounds { flows, peers, bans } = *bounds;
-        let [v4, v6, ports, gateways] = demand.entries().map(room);
-        Self([v4, v6, ports, gateways, flows, peers, bans, PUNT_RATE])
+        let [v4, v6, ports, gateways, ..] = demand.entries().map(room);
+        Self([v4, v6, ports, gateways, flows, peers, bans, PUNT_RATE]).grown(demand)
     }
 
     /// For tests and measurements that fill maps without asking for room.
@@ -52,6 +54,7 @@ impl Sizes {
             hosts: [many; 2],
             ports: many,
             gateways: many / 2,
+            bans: 0,
         };
         let bounds = Bounds {
             flows: 262_144,
@@ -138,9 +141,10 @@ impl Sizes {
 
 impl Demand {
     /// In the order of [`abi::SIZED`].
-    const fn entries(&self) -> [usize; 4] {
+    const fn entries(&self) -> [usize; abi::SIZED.len()] {
         let [v4, v6] = self.hosts;
-        [v4, v6, self.ports, self.gateways]
+        // What is not known beforehand makes no demand.
+        [v4, v6, self.ports, self.gateways, 0, 0, self.bans, 0]
     }
 
     /// The maps that have no room for this, and how many entries it would take.

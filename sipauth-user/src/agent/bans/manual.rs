@@ -5,15 +5,23 @@ use std::{
     net::IpAddr,
 };
 
-use sipauth_common::{abi, address::Address, flow::Ban, policy::modes};
+use sipauth_common::{address::Address, flow::Ban, policy::modes};
 
 use super::{MANUAL, SECOND, info};
 use crate::{
     agent::{state::Agent, unix_now},
     control::{BanInfo, BanRule, Response},
-    datapath::{DatapathError, Maps, monotonic_ns},
+    datapath::{DatapathError, Demand, Maps, monotonic_ns},
     store::StoredBan,
 };
+
+/// Bans by hand, at most.
+const MOST: usize = 65_536;
+
+/// Twice as many as there are by hand, so that those of failures do not push them out.
+pub(in crate::agent) const fn room(by_hand: usize) -> usize {
+    2 * by_hand
+}
 
 /// The clock of the store.
 fn now() -> i64 {
@@ -93,14 +101,18 @@ impl Agent {
             Ok(stored) => {
                 let in_force = stored.iter().filter(|ban| ban.expires.is_none_or(|end| end > now));
                 let all: HashSet<IpAddr> = in_force.chain(&bans).map(|ban| ban.address).collect();
-                // The map has room for twice as many, so that those of failures do not push them out.
-                let most = self.maps().capacity(abi::MAP_BANS) as usize / 2;
-                if all.len() > most {
+                if all.len() > MOST {
                     return Response::failed(&format!(
-                        "with these there would be {} bans by hand, at most {most} are possible; lift some first (`sipauth ban list`), or \
-                         raise max-bans in the configuration file and restart the agent",
+                        "with these there would be {} bans by hand, at most {MOST} are possible; lift some first (`sipauth ban list`)",
                         all.len()
                     ));
+                }
+                let demand = Demand {
+                    bans: room(all.len()),
+                    ..self.accounts().snapshot.demand()
+                };
+                if let Err(error) = tokio::task::block_in_place(|| self.make_room(&demand)) {
+                    return Response::failed(&error);
                 }
             }
             Err(error) => return error.into(),

@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tokio::task::block_in_place;
+
 use super::{Agent, derive, shorten};
 use crate::{
     agent::names::Answers,
     compile::{Edit, Snapshot},
-    control::{ApplyReport, ChangedGateway, GatewayInfo, Response},
+    control::{ApplyReport, ChangedGateway, GatewayInfo, MoreGateways, Response},
     gateway::{Gateway, GatewayError, RawGateway},
 };
 
@@ -34,20 +36,24 @@ impl Agent {
             Err(damaged) => return damaged,
         };
         let old = self.accounts_owned();
-        let plan = match plan(raws, prune, &old.snapshot, &self.settings().realm, &answers) {
+        let planned = block_in_place(|| plan(raws, prune, &old.snapshot, &self.settings().realm, &answers));
+        let plan = match planned {
             Ok(plan) => plan,
             Err(errors) => return Response::failed(&errors),
         };
-        let mut report = report(&plan, &old.snapshot, dry_run);
-        // The new ones have no ids yet, so they are not compared with each other here.
-        let (listed, _) = old.snapshot.edited(Edit {
-            remove: plan.remove.clone(),
-            put: plan.change.clone(),
+        let report = block_in_place(|| {
+            let mut report = report(&plan, &old.snapshot, dry_run);
+            // The new ones have no ids yet, so they are not compared with each other here.
+            let (listed, _) = old.snapshot.edited(Edit {
+                remove: plan.remove.clone(),
+                put: plan.change.clone(),
+            });
+            for gateway in plan.add.iter().chain(plan.change.iter().map(|(_, gateway)| gateway)) {
+                report.warnings.extend(self.warnings(&listed, gateway));
+            }
+            shorten(&mut report.warnings, "warnings");
+            report
         });
-        for gateway in plan.add.iter().chain(plan.change.iter().map(|(_, gateway)| gateway)) {
-            report.warnings.extend(self.warnings(&listed, gateway));
-        }
-        shorten(&mut report.warnings, "warnings");
         if dry_run || plan.is_empty() {
             return Response::Applied(report);
         }
@@ -135,6 +141,8 @@ fn taken(gateway: &str, username: &str, other: &str) -> String {
 }
 
 fn report(plan: &Plan, present: &Snapshot, dry_run: bool) -> ApplyReport {
+    // A first list of gateways may have a million, and whoever reads that has it.
+    let (named, others) = plan.add.split_at(plan.add.len().min(ApplyReport::NAMED));
     let removed = plan.remove.iter();
     let mut removed: Vec<_> = removed
         .filter_map(|id| Some(GatewayInfo::new(*id, present.gateway(*id)?)))
@@ -150,10 +158,15 @@ fn report(plan: &Plan, present: &Snapshot, dry_run: bool) -> ApplyReport {
     });
     ApplyReport {
         dry_run,
-        added: plan.add.iter().map(|gateway| GatewayInfo::new(0, gateway)).collect(),
+        added: named.iter().map(|gateway| GatewayInfo::new(0, gateway)).collect(),
         changed: changed.collect(),
         removed,
         unchanged: plan.unchanged,
+        more: MoreGateways {
+            added: others.len(),
+            added_names: others.iter().map(|gateway| gateway.name.clone()).collect(),
+            ..MoreGateways::default()
+        },
         warnings: Vec::new(),
     }
 }

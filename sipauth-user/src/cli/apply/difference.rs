@@ -19,16 +19,16 @@ const YELLOW: &str = "33";
 pub(super) fn print(report: &ApplyReport) -> anyhow::Result<()> {
     let paint = Paint(stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     let line = |gateway: &GatewayInfo| format!("{} (mode {}): {}", gateway.name, gateway.mode, who(gateway));
-    some(&report.added, |gateway| {
+    some(&report.added, report.more.added, |gateway| {
         output::line(&paint.with(GREEN, format!("+ {}", line(gateway))))
     })?;
-    some(&report.changed, |changed| {
+    some(&report.changed, report.more.changed, |changed| {
         output::line(&paint.with(YELLOW, format!("~ {}", changed.after.name)))?;
         fields(changed)?.into_iter().try_for_each(|(field, before, after)| {
             output::line(&format!("    {field}: {} -> {}", paint.with(RED, before), paint.with(GREEN, after)))
         })
     })?;
-    some(&report.removed, |gateway| {
+    some(&report.removed, report.more.removed, |gateway| {
         output::line(&paint.with(RED, format!("- {}", line(gateway))))
     })?;
     for warning in &report.warnings {
@@ -46,7 +46,9 @@ pub(super) fn print(report: &ApplyReport) -> anyhow::Result<()> {
         .collect();
     if !lost.is_empty() {
         output::line(&paint.with(RED, "cut off:".to_owned()))?;
-        some(&lost, |one| output::line(&format!("  {one}")))?;
+        some(&lost, report.more.changed + report.more.removed, |one| {
+            output::line(&format!("  {one}"))
+        })?;
     }
     Ok(())
 }
@@ -55,16 +57,16 @@ pub(super) fn print(report: &ApplyReport) -> anyhow::Result<()> {
 pub(super) fn summary(report: &ApplyReport) -> String {
     format!(
         "{} added, {} changed, {} removed, {} unchanged",
-        report.added.len(),
-        report.changed.len(),
-        report.removed.len(),
+        report.added.len() + report.more.added,
+        report.changed.len() + report.more.changed,
+        report.removed.len() + report.more.removed,
         report.unchanged
     )
 }
 
-fn some<T>(all: &[T], print: impl FnMut(&T) -> anyhow::Result<()>) -> anyhow::Result<()> {
+fn some<T>(all: &[T], unnamed: usize, print: impl FnMut(&T) -> anyhow::Result<()>) -> anyhow::Result<()> {
     all.iter().take(SHOWN).try_for_each(print)?;
-    match all.len().saturating_sub(SHOWN) {
+    match all.len().saturating_sub(SHOWN) + unnamed {
         0 => Ok(()),
         more => output::line(&format!("  and {more} more")),
     }

@@ -71,11 +71,14 @@ fn parse(path: &Path, text: &str) -> anyhow::Result<Vec<RawGateway>> {
     // Offsets rise from entry to entry, so lines are counted once.
     let (mut counted, mut line) = (0, 1);
     let mut line_at = |offset: usize| {
-        line += text.get(counted..offset).unwrap_or_default().matches('\n').count();
+        line += text
+            .as_bytes()
+            .get(counted..offset)
+            .map_or(0, |bytes| memchr::memchr_iter(b'\n', bytes).count());
         counted = counted.max(offset);
         line
     };
-    let file: File = toml::from_str(text).map_err(|error| {
+    let entries = entries(text).map_err(|error| {
         let line = line_at(error.span().map_or(0, |span| span.start));
         // The parser's text names the key; it quotes no value but an unknown word.
         anyhow::anyhow!(
@@ -84,11 +87,11 @@ fn parse(path: &Path, text: &str) -> anyhow::Result<Vec<RawGateway>> {
             error.message().replace('\n', " ")
         )
     })?;
-    let (mut gateways, mut errors) = (Vec::with_capacity(file.gateway.len()), Vec::new());
+    let (mut gateways, mut errors) = (Vec::with_capacity(entries.len()), Vec::new());
     let mut names = std::collections::HashMap::new();
-    for entry in file.gateway {
-        let line = line_at(entry.span().start);
-        match gateway(entry.into_inner()) {
+    for (start, entry) in entries {
+        let line = line_at(start);
+        match gateway(entry) {
             Ok(gateway) => {
                 if let Some(first) = names.insert(gateway.name.clone(), line) {
                     errors.push(format!(
@@ -107,6 +110,37 @@ fn parse(path: &Path, text: &str) -> anyhow::Result<Vec<RawGateway>> {
     }
     errors.push("nothing was applied".to_owned());
     Err(Many(errors.join("\n")).into())
+}
+
+/// The tables of the file and where each starts.
+///
+/// The parser holds everything in memory that it has not yet given away, which is a hundred times the text. So a long file is taken in parts that
+/// end before a `[[gateway]]`. What cannot be read so (such a line within a string of several lines, or an error) is read as a whole.
+fn entries(text: &str) -> Result<Vec<(usize, Entry)>, toml::de::Error> {
+    /// Bytes of a part.
+    const PART: usize = 256 << 10;
+    let (mut all, mut start) = (Vec::new(), 0);
+    while start < text.len() {
+        let rest = text.get(start..).unwrap_or_default();
+        let end = memchr::memmem::find_iter(rest.as_bytes(), b"\n[[gateway]]")
+            .find(|end| *end >= PART)
+            .map_or(text.len(), |end| start + end + 1);
+        let Ok(part) = toml::from_str::<File>(text.get(start..end).unwrap_or_default()) else {
+            let whole: File = toml::from_str(text)?;
+            return Ok(whole
+                .gateway
+                .into_iter()
+                .map(|entry| (entry.span().start, entry.into_inner()))
+                .collect());
+        };
+        all.extend(
+            part.gateway
+                .into_iter()
+                .map(|entry| (start + entry.span().start, entry.into_inner())),
+        );
+        start = end;
+    }
+    Ok(all)
 }
 
 fn gateway(entry: Entry) -> anyhow::Result<RawGateway> {
@@ -198,6 +232,34 @@ challenge = 407
         assert_eq!(read.len(), 2);
         let written = write(&read).expect("text");
         assert_eq!(parse(Path::new("g.toml"), &written).expect("gateways"), read, "{written}");
+    }
+
+    #[test]
+    fn a_long_file_is_read_as_if_it_were_short() {
+        let entry = |n: usize| {
+            format!(
+                "[[gateway]]\nname = \"g-{n}\"\nmode = \"ip\"\naddresses = [\"10.{}.{}.1\"]\n",
+                n / 256,
+                n % 256
+            )
+        };
+        let text: String = (0..20_000).map(entry).collect();
+        assert!(text.len() > 1 << 20);
+        let read = parse(Path::new("g.toml"), &text).expect("gateways");
+        assert_eq!((read.len(), read[19_999].name.as_str()), (20_000, "g-19999"));
+        let error = lines(&format!(
+            "{text}[[gateway]]\nname = \"g-3\"\nmode = \"ip\"\naddresses = [\"10.0.0.1\"]\n"
+        ));
+        assert!(error.contains("g.toml:80001: gateway g-3 is there already, at line 13"), "{error}");
+        let error = lines(&format!("{text}[[gateway]]\nname = \"x\"\nmode = \"ipp\"\n"));
+        assert!(error.starts_with("g.toml:80003: "), "{error}");
+        // Not a table: a part of a string.
+        let odd = format!(
+            "{text}[[gateway]]\nmode = \"ip\"\naddresses = [\"10.9.9.9\"]\nname = \"\"\"\n[[gateway]]\n\"\"\"\n{}",
+            text.replace("g-", "h-")
+        );
+        let error = lines(&odd);
+        assert!(error.contains("g.toml:80001: ") && !error.contains("already"), "{error}");
     }
 
     #[test]
