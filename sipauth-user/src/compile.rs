@@ -2,6 +2,7 @@
 //!
 //! Everything here is pure; `datapath` applies the steps to the kernel's maps.
 
+mod by_id;
 mod diff;
 mod directory;
 mod overlap;

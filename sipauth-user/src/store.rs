@@ -5,18 +5,19 @@
 
 mod bans;
 mod copies;
+mod ids;
 mod keys;
 mod rows;
 mod schema;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fs::{self, DirBuilder, OpenOptions, Permissions},
     io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -27,6 +28,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use self::ids::FreeIds;
 pub use self::{
     bans::StoredBan,
     copies::{Restored, ago, restore},
@@ -110,6 +112,8 @@ pub struct Store {
     path: PathBuf,
     /// Something changed since the recent copy was made.
     changed: Arc<AtomicBool>,
+    /// Once they were asked for.
+    free: Arc<Mutex<Option<FreeIds>>>,
 }
 
 impl Store {
@@ -134,7 +138,12 @@ impl Store {
             .connect_with(options)
             .await;
         let pool = opened.map_err(|source| classify(&path, source))?;
-        let store = Self { pool, path, changed };
+        let store = Self {
+            pool,
+            path,
+            changed,
+            free: Arc::default(),
+        };
         schema::check(&store).await?;
         Ok(store)
     }
@@ -194,6 +203,9 @@ impl Store {
             transaction,
             path: self.path.clone(),
             changed: Arc::clone(&self.changed),
+            free: Arc::clone(&self.free),
+            given: Vec::new(),
+            freed: BTreeSet::new(),
         })
     }
 
@@ -209,6 +221,11 @@ pub struct Change {
     transaction: Transaction<'static, Sqlite>,
     path: PathBuf,
     changed: Arc<AtomicBool>,
+    free: Arc<Mutex<Option<FreeIds>>>,
+    /// Ids that this change has given to gateways.
+    given: Vec<u32>,
+    /// And those that it has taken from some.
+    freed: BTreeSet<u32>,
 }
 
 impl Change {
@@ -234,18 +251,34 @@ impl Change {
     /// # Errors
     /// As for [`Change::add`]; drop the change then.
     pub async fn add_many_beside(&mut self, gateways: &[Gateway], other: &[u32]) -> Result<Vec<u32>, StoreError> {
-        let other: HashSet<u32> = other.iter().copied().collect();
-        let free = rows::free_ids(&mut self.transaction)
-            .await
-            .map_err(|source| classify(&self.path, source))?;
-        let mut free = free.filter(|id| !other.contains(id));
-        let mut rows = Vec::with_capacity(gateways.len());
-        for gateway in gateways {
-            let id = free.next().ok_or(StoreError::Full { max: rows::MAX_ID })?;
-            rows.push((id, gateway));
+        if self.known().is_none() {
+            // As before this change.
+            let taken = rows::ids(&mut self.transaction)
+                .await
+                .map_err(|source| classify(&self.path, source))?;
+            let taken = taken
+                .into_iter()
+                .filter(|id| !self.given.contains(id))
+                .chain(self.freed.iter().copied());
+            let free = FreeIds::new(taken);
+            *self.known() = Some(free);
         }
+        let except: HashSet<u32> = other.iter().chain(&self.given).copied().collect();
+        let ids: Vec<u32> = match &*self.known() {
+            Some(free) => free.lowest(rows::MAX_ID, &except, &self.freed).take(gateways.len()).collect(),
+            None => Vec::new(),
+        };
+        if ids.len() < gateways.len() {
+            return Err(StoreError::Full { max: rows::MAX_ID });
+        }
+        let rows: Vec<_> = ids.iter().copied().zip(gateways).collect();
         self.insert(&rows).await?;
-        Ok(rows.into_iter().map(|(id, _)| id).collect())
+        self.given.extend(&ids);
+        Ok(ids)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<FreeIds>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts another gateway in the place of one with this id.
@@ -296,7 +329,10 @@ impl Change {
         let id = rows::delete(&mut self.transaction, name)
             .await
             .map_err(|source| classify(&self.path, source))?;
-        id.ok_or_else(|| StoreError::Unknown { gateway: name.to_owned() })
+        let id = id.ok_or_else(|| StoreError::Unknown { gateway: name.to_owned() })?;
+        self.given.retain(|given| *given != id);
+        self.freed.insert(id);
+        Ok(id)
     }
 
     /// Makes the change last. On an error it may or may not have; load again to know.
@@ -304,8 +340,14 @@ impl Change {
     /// # Errors
     /// The disk.
     pub async fn commit(self) -> Result<(), StoreError> {
-        let path = self.path;
-        self.transaction.commit().await.map_err(|source| classify(&path, source))?;
+        let committed = self.transaction.commit().await;
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&committed, &mut *free) {
+            (Ok(()), Some(free)) => free.settle(&self.given, &self.freed),
+            // Nobody knows: they are read again.
+            _ => *free = None,
+        }
+        committed.map_err(|source| classify(&self.path, source))?;
         self.changed.store(true, Ordering::Release);
         Ok(())
     }

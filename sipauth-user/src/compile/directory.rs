@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use rpds::HashTrieMapSync;
 use sipauth_common::{address::Address, policy::Policy};
 
-use super::{HOST, Place, Step, Tables, place};
+use super::{HOST, Place, Step, Tables, by_id::ById, place};
 use crate::{datapath::Demand, gateway::Gateway};
 
 /// A change of gateways, by id.
@@ -39,7 +39,7 @@ pub struct MapChange {
 /// All gateways at one moment, and what is compiled from them.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    gateways: HashTrieMapSync<u32, Arc<Gateway>>,
+    gateways: ById,
     names: HashTrieMapSync<String, u32>,
     usernames: HashTrieMapSync<Vec<u8>, u32>,
     /// Host names, and the gateways that have them.
@@ -122,13 +122,13 @@ impl Snapshot {
         self.anywhere += usize::from(gateway.is_anywhere());
         // Ids are given from the lowest on, so the highest that there ever was is near enough.
         self.demand.gateways = self.demand.gateways.max(id as usize + 1);
-        self.gateways.insert_mut(id, Arc::new(gateway));
+        self.gateways.insert(id, Arc::new(gateway));
         places
     }
 
     /// Answers the places that it touches; none where there is no such gateway.
     fn leave(&mut self, id: u32) -> Vec<Place> {
-        let Some(gateway) = self.gateways.get(&id).cloned() else {
+        let Some(gateway) = self.gateways.get(id).cloned() else {
             return Vec::new();
         };
         let places: Vec<Place> = gateway.addresses.iter().map(place).collect();
@@ -160,19 +160,21 @@ impl Snapshot {
             }
         }
         self.anywhere -= usize::from(gateway.is_anywhere());
-        self.gateways.remove_mut(&id);
+        self.gateways.remove(id);
         places
     }
 
     /// Brings the policies of these places up to date.
     fn compile(&mut self, touched: &HashSet<Place>, before: &Tables, after: &Tables) {
         for place in touched {
-            let had = self.policies.contains_key(place);
-            match after.at(*place) {
-                Some(policy) => self.policies.insert_mut(*place, policy),
-                None => drop(self.policies.remove_mut(place)),
-            }
-            let has = self.policies.contains_key(place);
+            let before = self.policies.size();
+            let (had, has) = match after.at(*place) {
+                Some(policy) => {
+                    self.policies.insert_mut(*place, policy);
+                    (self.policies.size() == before, true)
+                }
+                None => (self.policies.remove_mut(place), false),
+            };
             let count = self.lengths.entry(place.1).or_default();
             *count = *count + usize::from(has) - usize::from(had);
             if *count == 0 {
@@ -192,10 +194,16 @@ impl Snapshot {
             ..Tables::default()
         };
         for place in places {
-            let ids = self.sharers.get(place).into_iter().flatten();
-            let sharers: Vec<(u32, &Gateway)> = ids.filter_map(|id| Some((*id, &**self.gateways.get(id)?))).collect();
-            if !sharers.is_empty() {
-                tables.enter(*place, &sharers, &self.realm);
+            let of = |id: &u32| Some((*id, &**self.gateways.get(*id)?));
+            match self.sharers.get(place).map_or(&[][..], Vec::as_slice) {
+                [] => {}
+                // Nearly all.
+                [id] => {
+                    if let Some(one) = of(id) {
+                        tables.enter(*place, &[one], &self.realm);
+                    }
+                }
+                ids => tables.enter(*place, &ids.iter().filter_map(of).collect::<Vec<_>>(), &self.realm),
             }
         }
         tables
@@ -222,7 +230,7 @@ impl Snapshot {
     /// The gateway with this id.
     #[must_use]
     pub fn gateway(&self, id: u32) -> Option<&Gateway> {
-        self.gateways.get(&id).map(|gateway| &**gateway)
+        self.gateways.get(id).map(|gateway| &**gateway)
     }
 
     /// The gateway with this name, and its id.
@@ -272,9 +280,9 @@ impl Snapshot {
             .filter(|place| self.sharers.contains_key(place))
     }
 
-    /// All gateways with their ids, in no order.
+    /// All gateways with their ids, in the order of these.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Gateway)> {
-        self.gateways.iter().map(|(id, gateway)| (*id, &**gateway))
+        self.gateways.iter()
     }
 
     /// All gateways with their ids, by name.
@@ -294,7 +302,7 @@ impl Snapshot {
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.gateways.is_empty()
+        self.gateways.size() == 0
     }
 
     /// Whether a gateway in mode `password` may call from anywhere.

@@ -143,7 +143,7 @@ mod tests {
         let other = settings(
             "interface = [\"x\"]\nport = [5061]\nmonitor = true\ndefault-policy = \"allow\"\nreply-unauthorized = true\ntcp-reset = true\n\
              fail-open = true\nrealm = \"x\"\nmetrics = \"127.0.0.1:1\"\nconsole = \"127.0.0.1:2\"\nconsole-token-file = \"/x\"\nban-limit = 1\nban-time = \"1s\"\nmax-flows = 2000\nmax-peers = 2000\nmax-bans = 2000\npeer-ttl = \"1s\"\nflow-idle = \"1s\"\n\
-             xdp-mode = \"generic\"\npunt-port = 2000\nstate-dir = \"/x\"\nlog-dir = \"/x\"\nrecords = \"off\"\nrecords-files = 1\nbpffs = \"/x\"\nsocket = \"/x\"\nsocket-group = \"x\"\n\
+             challenger = \"agent\"\nxdp-mode = \"generic\"\npunt-port = 2000\nstate-dir = \"/x\"\nlog-dir = \"/x\"\nrecords = \"off\"\nrecords-files = 1\nbpffs = \"/x\"\nsocket = \"/x\"\nsocket-group = \"x\"\n\
              [digest]\nalgorithms = [\"SHA-256\"]\nqop = \"both\"\naccept-without-qop = true\nchallenge = 407\nnonce-lifetime = \"1s\"\n\
              one-time-nonces = true\nuri-match = \"loose\"\n[source-rate]\ntrusted = 1\n[lane-rates]\ntrusted = 1\n",
         );

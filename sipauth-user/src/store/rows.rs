@@ -1,6 +1,8 @@
 //! Gateways to rows and back.
 
-use std::{collections::HashMap, collections::HashSet, path::Path};
+use std::{collections::HashMap, path::Path};
+
+use tokio_stream::StreamExt as _;
 
 use sipauth_common::abi;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction, sqlite::SqliteRow};
@@ -15,40 +17,38 @@ pub(super) async fn load(pool: &SqlitePool, path: &Path) -> Result<Vec<(u32, Gat
     let failed = |source| classify(path, source);
     // One transaction, so that the three tables belong together.
     let mut reader = pool.begin().await.map_err(failed)?;
-    let query = "SELECT id, name, mode, username, realm, credentials, priority, digest FROM gateways ORDER BY id";
-    let rows = sqlx::query(query).fetch_all(&mut *reader).await.map_err(failed)?;
     let damaged = |detail: String| StoreError::Corrupt {
         path: path.to_owned(),
         detail,
     };
-    let mut gateways = Vec::with_capacity(rows.len());
-    let mut positions = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        let (id, gateway) = gateway(row).map_err(failed)?.map_err(damaged)?;
-        positions.insert(id, gateways.len());
-        gateways.push((id, gateway));
+    // One by one: a row in the hand of sqlx takes a kilobyte.
+    let mut gateways: Vec<(u32, Gateway)> = Vec::new();
+    let mut rows =
+        sqlx::query("SELECT id, name, mode, username, realm, credentials, priority, digest FROM gateways ORDER BY id").fetch(&mut *reader);
+    while let Some(row) = rows.try_next().await.map_err(failed)? {
+        gateways.push(gateway(&row).map_err(failed)?.map_err(damaged)?);
     }
-    for row in sqlx::query("SELECT gateway, network FROM addresses")
-        .fetch_all(&mut *reader)
-        .await
-        .map_err(failed)?
-    {
+    drop(rows);
+    // These are in the same order, which is that of their keys.
+    let mut at = 0;
+    let mut rows = sqlx::query("SELECT gateway, network FROM addresses ORDER BY gateway").fetch(&mut *reader);
+    while let Some(row) = rows.try_next().await.map_err(failed)? {
         let (id, network): (u32, &str) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
         let network = network.parse().map_err(|_| damaged(format!("{network:?} is not a network")))?;
-        if let Some((_, gateway)) = positions.get(&id).and_then(|at| gateways.get_mut(*at)) {
+        if let Some(gateway) = next_of(&mut gateways, &mut at, id) {
             gateway.addresses.push(network);
         }
     }
-    for row in sqlx::query("SELECT gateway, port FROM ports")
-        .fetch_all(&mut *reader)
-        .await
-        .map_err(failed)?
-    {
+    drop(rows);
+    at = 0;
+    let mut rows = sqlx::query("SELECT gateway, port FROM ports ORDER BY gateway").fetch(&mut *reader);
+    while let Some(row) = rows.try_next().await.map_err(failed)? {
         let (id, port): (u32, u16) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
-        if let Some((_, gateway)) = positions.get(&id).and_then(|at| gateways.get_mut(*at)) {
+        if let Some(gateway) = next_of(&mut gateways, &mut at, id) {
             gateway.ports.push(port);
         }
     }
+    drop(rows);
     let mut hosts: HashMap<u32, Vec<HostName>> = HashMap::new();
     for row in sqlx::query("SELECT gateway, name, addresses FROM names")
         .fetch_all(&mut *reader)
@@ -72,6 +72,14 @@ pub(super) async fn load(pool: &SqlitePool, path: &Path) -> Result<Vec<(u32, Gat
         }
     }
     Ok(gateways)
+}
+
+/// The gateway with this id, at or after a place in the list, which is by ids.
+fn next_of<'a>(gateways: &'a mut [(u32, Gateway)], at: &mut usize, id: u32) -> Option<&'a mut Gateway> {
+    while gateways.get(*at).is_some_and(|(here, _)| *here < id) {
+        *at += 1;
+    }
+    gateways.get_mut(*at).filter(|(here, _)| *here == id).map(|(_, gateway)| gateway)
 }
 
 /// The row of `gateways`; the inner error is a value that this program never wrote.
@@ -105,14 +113,9 @@ fn gateway(row: &SqliteRow) -> Result<Result<(u32, Gateway), String>, sqlx::Erro
     Ok(Ok((id, gateway)))
 }
 
-/// Free ids, the lowest first.
-pub(super) async fn free_ids(transaction: &mut Transaction<'static, Sqlite>) -> Result<impl Iterator<Item = u32> + use<>, sqlx::Error> {
-    let taken: HashSet<u32> = sqlx::query_scalar("SELECT id FROM gateways")
-        .fetch_all(&mut **transaction)
-        .await?
-        .into_iter()
-        .collect();
-    Ok((1..=MAX_ID).filter(move |id| !taken.contains(id)))
+/// Ids of all gateways.
+pub(super) async fn ids(transaction: &mut Transaction<'static, Sqlite>) -> Result<Vec<u32>, sqlx::Error> {
+    sqlx::query_scalar("SELECT id FROM gateways").fetch_all(&mut **transaction).await
 }
 
 /// Rows of one statement: SQLite takes 32,766 values at most, and each statement costs a round trip to its thread.
