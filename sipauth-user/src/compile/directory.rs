@@ -3,15 +3,14 @@
 //! A change makes a new snapshot that shares all but what it touches with the old one ([`rpds`]), so it costs the same with
 //! ten gateways and with a million.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use rpds::HashTrieMapSync;
-use sipauth_common::{address::Address, policy::Policy};
+use sipauth_common::{
+    address::Address,
+    policy::{FLAG_MORE_PORTS, Policy},
+};
 
 use super::{HOST, Place, Step, Tables, by_id::ById, place};
 use crate::{datapath::Demand, gateway::Gateway};
@@ -68,7 +67,8 @@ impl Snapshot {
             realm: realm.into(),
             ..Self::default()
         };
-        let touched = gateways.into_iter().flat_map(|(id, gateway)| made.enter(id, gateway)).collect();
+        // In the order of the gateways, in which they are found again: by another, each would be far from the one before.
+        let touched: Vec<Place> = gateways.into_iter().flat_map(|(id, gateway)| made.enter(id, gateway)).collect();
         let tables = made.tables_of(&touched);
         made.compile(&touched, &Tables::default(), &tables);
         made
@@ -78,7 +78,7 @@ impl Snapshot {
     #[must_use]
     pub fn edited(&self, edit: Edit) -> (Self, MapChange) {
         let mut new = self.clone();
-        let mut touched = HashSet::new();
+        let mut touched = Vec::new();
         for id in edit.remove {
             touched.extend(new.leave(id));
         }
@@ -164,25 +164,31 @@ impl Snapshot {
         places
     }
 
-    /// Brings the policies of these places up to date.
-    fn compile(&mut self, touched: &HashSet<Place>, before: &Tables, after: &Tables) {
-        for place in touched {
-            let before = self.policies.size();
-            let (had, has) = match after.at(*place) {
-                Some(policy) => {
-                    self.policies.insert_mut(*place, policy);
-                    (self.policies.size() == before, true)
+    /// Brings the policies of these places up to date: those that are in `after`, and none for the others.
+    fn compile(&mut self, touched: &[Place], before: &Tables, after: &Tables) {
+        for (place, policy) in after.places() {
+            let size = self.policies.size();
+            self.policies.insert_mut(place, policy);
+            if self.policies.size() > size {
+                *self.lengths.entry(place.1).or_default() += 1;
+                if place.1 == HOST {
+                    self.demand.hosts[family(&place.0)] += 1;
                 }
-                None => (self.policies.remove_mut(place), false),
-            };
+            }
+        }
+        // Of a list that only adds to other places there is none.
+        let gone = touched.len() > after.hosts.len() + after.nets.len();
+        for place in touched.iter().filter(|place| gone && after.at(**place).is_none()) {
+            if !self.policies.remove_mut(place) {
+                continue;
+            }
             let count = self.lengths.entry(place.1).or_default();
-            *count = *count + usize::from(has) - usize::from(had);
+            *count = count.saturating_sub(1);
             if *count == 0 {
                 self.lengths.remove(&place.1);
             }
             if place.1 == HOST {
-                let hosts = &mut self.demand.hosts[family(&place.0)];
-                *hosts = *hosts + usize::from(has) - usize::from(had);
+                self.demand.hosts[family(&place.0)] -= 1;
             }
         }
         self.demand.ports = self.demand.ports + after.ports.len() - before.ports.len();
@@ -320,7 +326,17 @@ impl Snapshot {
     /// All that the maps are to hold.
     #[must_use]
     pub fn tables(&self) -> Tables {
-        self.tables_of(self.sharers.keys())
+        // What is compiled need not be again, but for the ports, which no policy has.
+        let several = self.policies.iter().filter(|(_, policy)| policy.flags & FLAG_MORE_PORTS != 0);
+        let mut tables = self.tables_of(several.map(|(place, _)| place));
+        for ((network, prefix), policy) in &self.policies {
+            if *prefix == HOST {
+                tables.hosts.insert(*network, *policy);
+            } else {
+                tables.nets.insert((*network, *prefix), *policy);
+            }
+        }
+        tables
     }
 }
 

@@ -291,6 +291,16 @@ fn answers(tables: &Tables) -> Vec<Decision> {
     all
 }
 
+/// What maps need that hold exactly this.
+fn demand_of(tables: &Tables) -> crate::datapath::Demand {
+    let v4 = tables.hosts.keys().filter(|address| address.v4().is_some()).count();
+    crate::datapath::Demand {
+        hosts: [v4, tables.hosts.len() - v4],
+        ports: tables.ports.len(),
+        ..crate::datapath::Demand::default()
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -326,8 +336,15 @@ proptest! {
             let source: IpAddr = source.parse().expect("an address");
             prop_assert_eq!(edited.policy(source), new.policy(&Address::from(source)));
         }
+        let (demand, wanted) = (edited.demand(), crate::datapath::Demand { gateways: edited.demand().gateways, ..demand_of(&new) });
+        prop_assert_eq!(demand, wanted);
         let mut state = old.clone();
-        change.steps.iter().for_each(|step| state.apply(step));
+        for step in &change.steps {
+            state.apply(step);
+            let (now, room) = (demand_of(&state), change.demand);
+            prop_assert!(now.hosts[0] <= room.hosts[0] && now.hosts[1] <= room.hosts[1] && now.ports <= room.ports, "{now:?} {room:?}");
+        }
+        prop_assert!(after.iter().all(|(id, _)| (*id as usize) < change.demand.gateways));
         prop_assert_eq!((&state.hosts, &state.nets, &state.ports), (&new.hosts, &new.nets, &new.ports));
         change.steps.iter().rev().for_each(|step| state.apply(&step.inverse(&change.before)));
         prop_assert_eq!((&state.hosts, &state.nets, &state.ports), (&old.hosts, &old.nets, &old.ports));
