@@ -3,6 +3,7 @@
 //! One request is one line; the answer is one line, or several for events. A password crosses this socket once, as
 //! plain text: it is root's, or a group's that root chose. Neither side logs a request.
 
+mod applied;
 mod client;
 mod explanation;
 mod messages;
@@ -14,12 +15,13 @@ mod tracing;
 use std::{io, path::PathBuf};
 
 pub use self::{
+    applied::{ApplyReport, ChangedGateway, MoreGateways},
     client::{Client, ClientError},
     explanation::{ChallengeInfo, ExplainStep, Explanation, RateInfo, SourceReport},
     messages::{BanRule, ExplainRequest, Refusal, Request, Response, Transport, parse_message},
     reports::{
-        ApplyReport, BanInfo, ChangedGateway, Counted, EventRecord, FlowInfo, GatewayCounts, GatewayInfo, GatewayReport, InterfaceStatus,
-        LogStatus, MoreGateways, NameInfo, Rates, ReasonCount, RecentCount, ReloadReport, StatsReport, StatusReport, StoreStatus,
+        BanInfo, Counted, EventRecord, FlowInfo, GatewayCounts, GatewayInfo, GatewayReport, InterfaceStatus, LogStatus, NameInfo, Rates,
+        ReasonCount, RecentCount, ReloadReport, StatsReport, StatusReport, StoreStatus,
     },
     sample::{Health, LaneReport, Sample, Setup},
     server::{Caller, Handler, Reply, bind, serve},

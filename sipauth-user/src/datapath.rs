@@ -7,6 +7,7 @@ mod attach;
 mod counters;
 mod error;
 mod events;
+mod lookup;
 mod maker;
 mod maps;
 mod pins;

@@ -5,6 +5,7 @@
 
 mod bans;
 mod copies;
+mod files;
 mod ids;
 mod keys;
 mod rows;
@@ -12,9 +13,7 @@ mod schema;
 
 use std::{
     collections::{BTreeSet, HashSet},
-    fs::{self, DirBuilder, OpenOptions, Permissions},
-    io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -124,7 +123,7 @@ impl Store {
     pub async fn open(state_dir: &Path) -> Result<Self, StoreError> {
         let path = state_dir.join(FILE);
         let changed = Arc::new(AtomicBool::new(copies::outdated(&path)));
-        prepare(state_dir, &path)?;
+        files::prepare(state_dir, &path)?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .journal_mode(SqliteJournalMode::Wal)
@@ -360,28 +359,6 @@ impl Change {
         let path = self.path;
         self.transaction.rollback().await.map_err(|source| classify(&path, source))
     }
-}
-
-/// Directory and file, for root's eyes only: the store holds what a password can be checked with. SQLite gives its
-/// journal files the mode of the database.
-fn prepare(state_dir: &Path, path: &Path) -> Result<(), StoreError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| StoreError::Open { path, source }
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state_dir)
-        .map_err(failed(state_dir))?;
-    let file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed(path))?;
-    file.set_permissions(Permissions::from_mode(0o600)).map_err(failed(path))
 }
 
 /// SQLite's result codes 11 (corrupt), 24 and 26 (not a database) and 522 (short read) mean a damaged file. So do a table or column that is not there (1) and a
