@@ -8,9 +8,14 @@ use crate::{
     config::{Config, DefaultPolicy, Lane, PortRole, flags},
     flow::{Ban, Flow, FlowKey},
     policy::{FLAG_GENERAL, FLAG_MORE_PORTS, Policy, PortKey, modes},
+    prefilter::Possible,
     reason::{Reason, Verdict},
     sip::{AckTo, Class, Method},
 };
+
+mod sifted;
+
+pub use sifted::Sifted;
 
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;
@@ -68,6 +73,8 @@ pub trait Lookup {
     fn config(&self) -> Option<Config>;
     /// What a local port (host order) is to us.
     fn port_role(&self, port: u16) -> PortRole;
+    /// What the prefilter leaves possible of an address. What it rules out of hosts, bans, peers and prefixes is not asked for.
+    fn possible(&self, address: &Address) -> Possible;
     /// The policy of exactly this address.
     fn host(&self, address: &Address) -> Option<Policy>;
     /// The policy of the longest prefix that contains the address.
@@ -136,6 +143,7 @@ pub fn decide<L: Lookup>(packet: &PacketView, maps: &L) -> Decision {
     if config.layout == 0 {
         return Decision::new(Reason::NotConfigured, 0);
     }
+    let maps = &Sifted::new(maps, &packet.source);
     let policy = match maps.host(&packet.source) {
         Some(policy) => Some(policy),
         None => maps.net(&packet.source),

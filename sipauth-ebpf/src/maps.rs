@@ -1,8 +1,9 @@
 //! Every map, and the decision's view of them. Names and sizes are in `sipauth_common::abi`; `DESIGN`-level meaning is there too.
 
-use core::cell::Cell;
+use core::{arch::asm, cell::Cell};
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
     helpers::generated::bpf_ktime_get_ns,
     macros::btf_map,
@@ -15,6 +16,7 @@ use sipauth_common::{
     decide::Lookup,
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
+    prefilter::{self, Bits, LINE_WORDS, Line, Possible, SetBits},
     reason::Reason,
     stats::{Bucket, Count, EventStats, GatewayStats, LaneStats, RateKey},
 };
@@ -30,6 +32,10 @@ pub(crate) static CONFIG: Array<Config, 1> = Array::new();
 /// Written by the agent.
 #[btf_map]
 pub(crate) static PORT_ROLES: Array<PortRole, 65_536> = Array::new();
+/// Bits set by the agent and by the egress program, whoever writes the entry; read of a stranger's packet before anything else about
+/// its source. The agent has it in its memory (`BPF_F_MMAPABLE`), so that both set bits by atomic instructions.
+#[btf_map]
+pub(crate) static PREFILTER: Array<Line, { abi::PREFILTER_LINES as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 /// Written by the agent.
 #[btf_map]
 pub(crate) static HOSTS_V4: HashMap<u32, Policy, { abi::MAX_SOURCES as usize }> = HashMap::new();
@@ -125,6 +131,11 @@ impl Lookup for Maps {
     }
 
     #[inline(always)]
+    fn possible(&self, address: &Address) -> Possible {
+        prefilter::possible(self, address)
+    }
+
+    #[inline(always)]
     fn host(&self, address: &Address) -> Option<Policy> {
         match address.v4() {
             // SAFETY: the value is copied at once; a write by the agent meanwhile replaces the element, it does not change it.
@@ -174,5 +185,36 @@ impl Lookup for Maps {
             self.now.set(unsafe { bpf_ktime_get_ns() });
         }
         self.now.get()
+    }
+}
+
+impl Bits for Maps {
+    #[inline(always)]
+    fn header(&self, word: usize) -> u64 {
+        match PREFILTER.get(0) {
+            Some(line) => line[word % LINE_WORDS],
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn word(&self, line: u32, word: usize) -> u64 {
+        match PREFILTER.get(line) {
+            Some(line) => line[word % LINE_WORDS],
+            None => u64::MAX,
+        }
+    }
+}
+
+impl SetBits for Maps {
+    #[inline(always)]
+    fn set(&self, line: u32, word: usize, bits: u64) {
+        if let Some(line) = PREFILTER.get_ptr_mut(line) {
+            // SAFETY: an aligned word of the element. The target has no `AtomicU64::fetch_or`; kernels have the instruction from 5.12 on.
+            unsafe {
+                let to = line.cast::<u64>().add(word % LINE_WORDS);
+                asm!("lock *(u64 *)({to} + 0) |= {bits}", to = in(reg) to, bits = in(reg) bits, options(nostack));
+            }
+        }
     }
 }

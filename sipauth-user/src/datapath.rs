@@ -9,6 +9,7 @@ mod error;
 mod events;
 mod maps;
 mod pins;
+mod prefilter;
 mod sys;
 
 use std::{path::Path, sync::Arc};
@@ -89,6 +90,9 @@ pub fn load_ingress(pins: Option<&Pins>, ingress: &'static str) -> Result<Progra
     }
     let mut ebpf = loader.load(OBJECT).map_err(DatapathError::Load)?;
     let maps = Maps::of(&ebpf)?;
+    if !maps.has_prefilter() {
+        maps.renew_prefilter()?;
+    }
     xdp(&mut ebpf, ingress)?
         .load()
         .map_err(|source| DatapathError::program(ingress, source))?;

@@ -10,6 +10,7 @@ use sipauth_common::{
     config::{Config, LANES, PortRole},
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
+    prefilter::Line,
     reason::Reason,
     stats::{Bucket, Count, EventStats, GatewayStats, LaneStats, RateKey},
 };
@@ -25,6 +26,8 @@ const LPM_TRIE: u32 = 11;
 const RINGBUF: u32 = 27;
 /// `BPF_F_NO_PREALLOC`; the kernel makes no trie without it.
 const NO_PREALLOC: u32 = 1;
+/// `BPF_F_MMAPABLE`.
+const MMAPABLE: u32 = 1 << 10;
 
 /// The one map that is the program's own: where its parser leaves what it read.
 const SCRATCH: [&str; 2] = ["SCRATCH", "MESSAGE"];
@@ -56,6 +59,13 @@ fn declared() -> Vec<(&'static str, Shape)> {
     vec![
         (abi::MAP_CONFIG, shape::<u32, Config>(ARRAY, 1)),
         (abi::MAP_PORT_ROLES, shape::<u32, PortRole>(ARRAY, 65_536)),
+        (
+            abi::MAP_PREFILTER,
+            Shape {
+                flags: MMAPABLE,
+                ..shape::<u32, Line>(ARRAY, abi::PREFILTER_LINES)
+            },
+        ),
         (abi::MAP_HOSTS_V4, shape::<u32, Policy>(HASH, abi::MAX_SOURCES)),
         (abi::MAP_HOSTS_V6, shape::<Address, Policy>(HASH, abi::MAX_SOURCES)),
         (abi::MAP_NETS_V4, shape::<u32, Policy>(LPM_TRIE, abi::MAX_SOURCES)),

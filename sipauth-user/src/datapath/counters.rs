@@ -109,7 +109,12 @@ impl Maps {
         self.visit(abi::MAP_BANS, abi::MAX_BANS, see)
     }
 
-    fn visit<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, capacity: u32, mut see: impl FnMut(&K, &V)) -> Result<Occupancy> {
+    pub(super) fn visit<K: aya::Pod, V: aya::Pod>(
+        &self,
+        map: &'static str,
+        capacity: u32,
+        mut see: impl FnMut(&K, &V),
+    ) -> Result<Occupancy> {
         let mut entries = 0;
         sys::visit(self.fd(map), capacity, 1, |key: &K, values: &[V]| {
             entries += 1;
