@@ -35,7 +35,7 @@ pub const MAP_PEERS: &str = "PEERS";
 pub const MAP_BANS: &str = "BANS";
 /// [`crate::stats::RateKey`] to [`crate::stats::Bucket`], per CPU.
 pub const MAP_PUNT_RATE: &str = "PUNT_RATE";
-/// Lane number to [`crate::stats::Bucket`], per CPU; the slot after the lanes is the budget of events.
+/// Lane number to [`crate::stats::Bucket`], per CPU.
 pub const MAP_LANES: &str = "LANES";
 /// Gateway id to [`crate::stats::GatewayStats`].
 pub const MAP_GATEWAY_STATS: &str = "GATEWAY_STATS";
@@ -45,7 +45,7 @@ pub const MAP_STATS: &str = "STATS";
 pub const MAP_EVENTS: &str = "EVENTS";
 /// Lane number to [`crate::stats::LaneStats`], per CPU.
 pub const MAP_LANE_STATS: &str = "LANE_STATS";
-/// One [`crate::stats::EventStats`], per CPU.
+/// One [`crate::stats::EventBudget`], per CPU.
 pub const MAP_EVENT_STATS: &str = "EVENT_STATS";
 /// One [`crate::challenge::Challenge`].
 pub const MAP_CHALLENGE: &str = "CHALLENGE";

@@ -90,10 +90,34 @@ impl Table {
     }
 }
 
+/// What the first line of the map has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// [`CURRENT`].
+    pub current: Table,
+    /// [`NEXT`].
+    pub next: Table,
+    /// [`SEED`].
+    pub seed: u64,
+}
+
+impl Header {
+    /// From the words of the line.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(current: u64, next: u64, seed: u64) -> Self {
+        Self {
+            current: Table(current),
+            next: Table(next),
+            seed,
+        }
+    }
+}
+
 /// The map, to look into.
 pub trait Bits {
-    /// A word of the header; 0 where the map cannot be read.
-    fn header(&self, word: usize) -> u64;
+    /// The header; all zero where the map cannot be read.
+    fn header(&self) -> Header;
     /// A word of any other line; all bits set where the map cannot be read.
     fn word(&self, line: u32, word: usize) -> u64;
 }
@@ -122,11 +146,10 @@ impl Possible {
 #[inline(always)]
 #[must_use]
 pub fn possible<B: Bits>(bits: &B, address: &Address) -> Possible {
-    let table = Table(bits.header(CURRENT));
+    let Header { current: table, seed, .. } = bits.header();
     if !table.exists() {
         return Possible::ALL;
     }
-    let seed = bits.header(SEED);
     let v4 = address.v4();
     let single = is_set(bits, table, Spot::new(single_key(address, v4, seed), seed));
     let net = table.0 & Table::nets_bit(v4.is_some()) != 0
@@ -137,9 +160,9 @@ pub fn possible<B: Bits>(bits: &B, address: &Address) -> Possible {
 /// Before an entry of a single address is written: a host, a ban, a peer.
 #[inline(always)]
 pub fn set<B: SetBits>(bits: &B, address: &Address) {
-    let seed = bits.header(SEED);
+    let Header { current, next, seed } = bits.header();
     let spot = Spot::new(single_key(address, address.v4(), seed), seed);
-    for table in [Table(bits.header(CURRENT)), Table(bits.header(NEXT))] {
+    for table in [current, next] {
         set_in(bits, table, spot);
     }
 }
@@ -147,7 +170,7 @@ pub fn set<B: SetBits>(bits: &B, address: &Address) {
 /// [`set`] in one table.
 #[inline(always)]
 pub fn set_single<B: SetBits>(bits: &B, table: Table, address: &Address) {
-    let seed = bits.header(SEED);
+    let seed = bits.header().seed;
     set_in(bits, table, Spot::new(single_key(address, address.v4(), seed), seed));
 }
 
@@ -169,7 +192,7 @@ pub fn set_net<B: SetBits>(bits: &B, table: Table, network: &Address, prefix: u8
         }
         return Table::nets_bit(v4);
     }
-    let seed = bits.header(SEED);
+    let seed = bits.header().seed;
     // The last byte of a block's length is whole, so the blocks of a shorter prefix differ in that byte.
     let count = 1u16 << block.saturating_sub(prefix);
     let at = usize::from(block / 8 - 1);

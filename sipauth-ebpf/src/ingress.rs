@@ -42,7 +42,7 @@ pub(crate) fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     };
     // An answer has moved the frame's end, and the verifier wants its limits read again.
     let packet = Packet::new(ctx.data(), ctx.data_end(), len);
-    verdict::count(&packet, &decision);
+    verdict::count(packet.len, &decision);
     if decision.reason as u32 == Reason::NotProtected as u32 {
         return XDP_PASS;
     }

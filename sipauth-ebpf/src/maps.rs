@@ -16,9 +16,9 @@ use sipauth_common::{
     decide::Lookup,
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
-    prefilter::{self, Bits, LINE_WORDS, Line, Possible, SetBits},
+    prefilter::{self, Bits, CURRENT, Header, LINE_WORDS, Line, NEXT, Possible, SEED, SetBits},
     reason::Reason,
-    stats::{Bucket, Count, EventStats, GatewayStats, LaneStats, RateKey},
+    stats::{Bucket, Count, EventBudget, GatewayStats, LaneStats, RateKey},
 };
 
 use crate::{
@@ -63,9 +63,9 @@ pub(crate) static BANS: LruHashMap<Address, Ban, { abi::MAX_BANS as usize }> = L
 /// Written by the ingress program, in place; a value is one CPU's own.
 #[btf_map]
 pub(crate) static PUNT_RATE: LruPerCpuHashMap<RateKey, Bucket, { abi::MAX_PUNT_RATE as usize }> = LruPerCpuHashMap::new();
-/// Likewise; the entry after the lanes is the budget of events.
+/// Likewise.
 #[btf_map]
-pub(crate) static LANES: PerCpuArray<Bucket, { LANE_COUNT + 1 }> = PerCpuArray::new();
+pub(crate) static LANES: PerCpuArray<Bucket, LANE_COUNT> = PerCpuArray::new();
 /// Written by the ingress program with atomic additions; the agent zeroes an entry before its gateway exists.
 #[btf_map]
 pub(crate) static GATEWAY_STATS: Array<GatewayStats, { abi::MAX_GATEWAYS as usize }> = Array::new();
@@ -80,7 +80,7 @@ pub(crate) static EVENTS: RingBuf<[u8; 0], { abi::EVENTS_BYTES as usize }> = Rin
 pub(crate) static LANE_STATS: PerCpuArray<LaneStats, LANE_COUNT> = PerCpuArray::new();
 /// Written by both programs. Where one interrupts the other between a load and its store, a count is lost.
 #[btf_map]
-pub(crate) static EVENT_STATS: PerCpuArray<EventStats, 1> = PerCpuArray::new();
+pub(crate) static EVENT_STATS: PerCpuArray<EventBudget, 1> = PerCpuArray::new();
 
 /// Where [`crate::parse`] leaves what it read; of the program alone, not pinned.
 #[btf_map]
@@ -99,22 +99,29 @@ pub(crate) static ANSWERED: PerCpuArray<u32, { ANSWERED_SLOTS as usize }> = PerC
 #[btf_map]
 pub(crate) static CHALLENGE: Array<Challenge, 1> = Array::new();
 
-/// The maps as [`Lookup`], with the time read at most once a packet.
+/// The maps as [`Lookup`], with the time read and the settings found at most once a packet.
 pub(crate) struct Maps {
     now: Cell<u64>,
+    config: Cell<Option<&'static Config>>,
 }
 
 impl Maps {
     #[inline(always)]
     pub(crate) const fn new() -> Self {
-        Self { now: Cell::new(0) }
+        Self {
+            now: Cell::new(0),
+            config: Cell::new(None),
+        }
     }
 }
 
 impl Lookup for Maps {
     #[inline(always)]
     fn config(&self) -> Option<Config> {
-        CONFIG.get(0).copied()
+        if self.config.get().is_none() {
+            self.config.set(CONFIG.get(0));
+        }
+        self.config.get().copied()
     }
 
     #[inline(always)]
@@ -190,10 +197,10 @@ impl Lookup for Maps {
 
 impl Bits for Maps {
     #[inline(always)]
-    fn header(&self, word: usize) -> u64 {
+    fn header(&self) -> Header {
         match PREFILTER.get(0) {
-            Some(line) => line[word % LINE_WORDS],
-            None => 0,
+            Some(line) => Header::new(line[CURRENT], line[NEXT], line[SEED]),
+            None => Header::new(0, 0, 0),
         }
     }
 

@@ -92,12 +92,14 @@ pub(crate) unsafe extern "C" fn sipauth_read(ctx: *mut xdp_md, len: u32) -> u32 
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
         return Reason::Truncated.slot();
     };
-    match read(&Packet::new(data as usize, end as usize, len as usize)) {
-        Ok(parsed) => {
-            // SAFETY: this CPU's own element, which no one else uses while this packet is on its way.
-            unsafe { scratch.write(parsed) };
-            READ
-        }
+    // Field by field into the map: a second one on the stack would be more than there is room for, and has to be copied.
+    // SAFETY: this CPU's own element, which no one else uses while this packet is on its way.
+    let parsed = unsafe {
+        scratch.write(OTHER);
+        &mut *scratch
+    };
+    match read(&Packet::new(data as usize, end as usize, len as usize), parsed) {
+        Ok(()) => READ,
         Err(reason) => reason.slot(),
     }
 }
@@ -126,32 +128,31 @@ const fn broken(slot: u32) -> Reason {
 }
 
 #[inline(always)]
-fn read(packet: &Packet) -> Result<Parsed, Reason> {
+fn read(packet: &Packet, parsed: &mut Parsed) -> Result<(), Reason> {
     match ethernet::read(packet) {
-        Some((ethernet::IPV4, offset)) => upper(packet, ipv4::read(packet, offset)?),
-        Some((ethernet::IPV6, offset)) => upper(packet, ipv6::read(packet, offset)?),
+        Some((ethernet::IPV4, offset)) => upper(packet, parsed, ipv4::read(packet, offset)?),
+        Some((ethernet::IPV6, offset)) => upper(packet, parsed, ipv6::read(packet, offset)?),
         Some((ethernet::VLAN | ethernet::VLAN_SERVICE, _)) => Err(Reason::BadExtension),
-        _ => Ok(OTHER),
+        _ => Ok(()),
     }
 }
 
 #[inline(always)]
-fn upper(packet: &Packet, network: Network) -> Result<Parsed, Reason> {
+fn upper(packet: &Packet, parsed: &mut Parsed, network: Network) -> Result<(), Reason> {
     let Network { source, destination, next } = network;
-    let mut parsed = Parsed {
-        view: PacketView { source, ..OTHER.view },
-        destination,
-        ..OTHER
-    };
+    parsed.view.source = source;
+    parsed.destination = destination;
     match next {
-        Next::Other => {}
-        Next::LaterFragment => parsed.view.content = Content::LaterFragment,
+        Next::Other => Ok(()),
+        Next::LaterFragment => {
+            parsed.view.content = Content::LaterFragment;
+            Ok(())
+        }
         Next::Transport {
             protocol,
             offset,
             len,
             first_fragment,
-        } => transport::read(packet, &mut parsed, protocol, offset, len, first_fragment)?,
+        } => transport::read(packet, parsed, protocol, offset, len, first_fragment),
     }
-    Ok(parsed)
 }

@@ -14,13 +14,12 @@ use crate::{
     maps::{EVENT_STATS, EVENTS, GATEWAY_STATS, Maps, STATS},
     packet::Packet,
     parse::Parsed,
-    rate,
 };
 
 /// Moves the reason's counter and, where there is one, the gateway's.
 #[inline(always)]
-pub(crate) fn count(packet: &Packet, decision: &Decision) {
-    let bytes = packet.len as u64;
+pub(crate) fn count(len: usize, decision: &Decision) {
+    let bytes = len as u64;
     if let Some(count) = STATS.get_ptr_mut(decision.reason.slot()) {
         // SAFETY: the value of this CPU; XDP programs do not interrupt each other on one CPU.
         unsafe {
@@ -57,16 +56,26 @@ unsafe fn add(to: *mut u64, value: u64) {
 /// Counts what became of something that the agent was to be told.
 #[inline(always)]
 pub(crate) fn told(what: impl FnOnce(&mut EventStats) -> &mut u64) {
-    if let Some(stats) = EVENT_STATS.get_ptr_mut(0) {
+    if let Some(budget) = EVENT_STATS.get_ptr_mut(0) {
         // SAFETY: the value of this CPU, and words whose every pattern is valid.
-        unsafe { *what(&mut *stats) += 1 };
+        unsafe { *what(&mut (*budget).stats) += 1 };
+    }
+}
+
+/// Whether the budget of events has one left; takes it.
+#[inline(always)]
+fn affordable(maps: &Maps) -> bool {
+    match (maps.config(), EVENT_STATS.get_ptr_mut(0)) {
+        // SAFETY: as in `told`; the egress program, which may have been interrupted, counts here but has no budget.
+        (Some(config), Some(budget)) => unsafe { (*budget).take(config.heartbeat_ns, config.event_rate) },
+        _ => false,
     }
 }
 
 /// Sends an event of a refusal, as far as the budget of events goes.
 #[inline(always)]
 pub(crate) fn sample(packet: &Packet, parsed: &Parsed, decision: &Decision, maps: &Maps, monitored: bool) {
-    if !rate::event(maps) {
+    if !affordable(maps) {
         told(|stats| &mut stats.over_budget);
         return;
     }

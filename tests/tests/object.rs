@@ -12,7 +12,7 @@ use sipauth_common::{
     policy::{Policy, PortKey},
     prefilter::Line,
     reason::Reason,
-    stats::{Bucket, Count, EventStats, GatewayStats, LaneStats, RateKey},
+    stats::{Bucket, Count, EventBudget, GatewayStats, LaneStats, RateKey},
 };
 use sipauth_user::datapath::OBJECT;
 
@@ -75,13 +75,13 @@ fn declared() -> Vec<(&'static str, Shape)> {
         (abi::MAP_PEERS, shape::<Address, u64>(LRU_HASH, abi::MAX_PEERS)),
         (abi::MAP_BANS, shape::<Address, Ban>(LRU_HASH, abi::MAX_BANS)),
         (abi::MAP_PUNT_RATE, shape::<RateKey, Bucket>(LRU_PERCPU_HASH, abi::MAX_PUNT_RATE)),
-        (abi::MAP_LANES, shape::<u32, Bucket>(PERCPU_ARRAY, count(LANES + 1))),
+        (abi::MAP_LANES, shape::<u32, Bucket>(PERCPU_ARRAY, count(LANES))),
         (abi::MAP_GATEWAY_STATS, shape::<u32, GatewayStats>(ARRAY, abi::MAX_GATEWAYS)),
         (abi::MAP_STATS, shape::<u32, Count>(PERCPU_ARRAY, count(Reason::COUNT))),
         // A ring buffer has neither keys nor values; its entries are its bytes.
         (abi::MAP_EVENTS, shape::<(), ()>(RINGBUF, abi::EVENTS_BYTES)),
         (abi::MAP_LANE_STATS, shape::<u32, LaneStats>(PERCPU_ARRAY, count(LANES))),
-        (abi::MAP_EVENT_STATS, shape::<u32, EventStats>(PERCPU_ARRAY, 1)),
+        (abi::MAP_EVENT_STATS, shape::<u32, EventBudget>(PERCPU_ARRAY, 1)),
     ]
 }
 

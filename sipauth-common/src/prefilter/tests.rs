@@ -20,11 +20,11 @@ impl Map {
         self.0.borrow_mut()[line as usize][word] = value;
     }
     fn current(&self) -> Table {
-        Table(self.header(CURRENT))
+        self.header().current
     }
     fn put_net(&self, network: &Address, prefix: u8) {
         for word in [CURRENT, NEXT] {
-            let table = Table(self.header(word));
+            let table = Table(self.word(0, word));
             let bit = set_net(self, table, network, prefix);
             if table.exists() {
                 self.set(0, word, bit);
@@ -40,14 +40,14 @@ impl Map {
         self.write(0, NEXT, Table::new(base, lines).0);
     }
     fn switch(&self) {
-        self.write(0, CURRENT, self.header(NEXT));
+        self.write(0, CURRENT, self.word(0, NEXT));
         self.write(0, NEXT, 0);
     }
 }
 
 impl Bits for Map {
-    fn header(&self, word: usize) -> u64 {
-        self.word(0, word)
+    fn header(&self) -> Header {
+        Header::new(self.word(0, CURRENT), self.word(0, NEXT), self.word(0, SEED))
     }
     fn word(&self, line: u32, word: usize) -> u64 {
         self.0.borrow()[line as usize][word]
@@ -135,7 +135,7 @@ proptest! {
                     walking = true;
                 }
                 Op::Walk => if walking {
-                    let next = Table(map.header(NEXT));
+                    let next = map.header().next;
                     for at in &singles {
                         set_single(&map, next, at);
                     }

@@ -20,7 +20,7 @@ use sipauth_common::{
     abi,
     address::Address,
     policy::Policy,
-    prefilter::{self, Bits, CURRENT, LINE_WORDS, NEXT, Possible, SEED, SetBits, Table, WIDE_LINES},
+    prefilter::{self, Bits, CURRENT, Header, LINE_WORDS, NEXT, Possible, SEED, SetBits, Table, WIDE_LINES},
 };
 
 use super::{DatapathError, Maps};
@@ -109,8 +109,8 @@ impl Prefilter {
     /// Likewise of a prefix.
     pub(super) fn enter_net(&self, network: &Address, prefix: u8) -> RwLockReadGuard<'_, ()> {
         let entering = self.entering.read().unwrap_or_else(PoisonError::into_inner);
-        for word in [CURRENT, NEXT] {
-            let table = Table(self.header(word));
+        let header = self.header();
+        for (word, table) in [(CURRENT, header.current), (NEXT, header.next)] {
             let bit = prefilter::set_net(self, table, network, prefix);
             if table.exists() {
                 self.set(0, word, bit);
@@ -128,7 +128,7 @@ impl Prefilter {
 
     /// The table in force: bits that it has, and how many of them are set.
     fn fill(&self) -> Option<(u64, u64)> {
-        let table = Table(self.header(CURRENT));
+        let table = self.header().current;
         if !table.exists() {
             return None;
         }
@@ -155,7 +155,7 @@ impl Prefilter {
         }
         let wanted = (entries * BITS_PER_ENTRY).div_ceil(64 * LINE_WORDS).next_power_of_two();
         let lines = u32::try_from(wanted).unwrap_or(u32::MAX).max(MIN_LINES).min(room);
-        let current = Table(self.header(CURRENT));
+        let current = self.header().current;
         let base = if current.base() == 1 { 1 + WIDE_LINES + room } else { 1 };
         self.tell(NEXT, 0);
         // Until here someone may look into the table that was in force before, or set bits in one that an agent did not finish.
@@ -194,8 +194,9 @@ impl Drop for Prefilter {
 }
 
 impl Bits for Prefilter {
-    fn header(&self, word: usize) -> u64 {
-        self.at(0, word).load(Ordering::SeqCst)
+    fn header(&self) -> Header {
+        let word = |word| self.at(0, word).load(Ordering::SeqCst);
+        Header::new(word(CURRENT), word(NEXT), word(SEED))
     }
 
     fn word(&self, line: u32, word: usize) -> u64 {
@@ -311,6 +312,6 @@ impl Maps {
 
     /// Whether there is a table.
     pub(super) fn has_prefilter(&self) -> bool {
-        Table(self.prefilter.header(CURRENT)).exists()
+        self.prefilter.header().current.exists()
     }
 }
