@@ -14,6 +14,7 @@ mod ack;
 mod challenge;
 mod egress;
 mod ingress;
+mod judge;
 mod maps;
 mod packet;
 mod parse;

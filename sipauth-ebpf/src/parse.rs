@@ -4,7 +4,7 @@
 //! the ways through the headers would be multiplied with each of the ways through the decision (over a million instructions
 //! on kernel 6.18). Its only arguments are the context and a number, which global functions can have since 5.6.
 
-mod ethernet;
+pub(crate) mod ethernet;
 mod ipv4;
 mod ipv6;
 mod transport;
@@ -12,7 +12,7 @@ mod transport;
 use aya_ebpf::bindings::xdp_md;
 use sipauth_common::{
     address::Address,
-    decide::{Content, PacketView},
+    decide::{Content, Decision, PacketView},
     reason::Reason,
 };
 
@@ -31,6 +31,8 @@ pub(crate) struct Parsed {
     pub(crate) payload: usize,
     /// Bytes of payload in this frame.
     pub(crate) payload_len: usize,
+    /// What [`crate::judge`] decided, before the message was searched.
+    pub(crate) decision: Decision,
 }
 
 /// The network layer: addresses, and what comes next.
@@ -58,7 +60,7 @@ enum Next {
 }
 
 /// What passes untouched.
-const OTHER: Parsed = Parsed {
+pub(crate) const OTHER: Parsed = Parsed {
     view: PacketView {
         source: Address([0; 4]),
         source_port: 0,
@@ -69,6 +71,7 @@ const OTHER: Parsed = Parsed {
     transport: 0,
     payload: 0,
     payload_len: 0,
+    decision: Decision::new(Reason::NotProtected, 0),
 };
 
 /// [`sipauth_read`]'s answer where the result is in the map; any other is the slot of a [`Reason`].

@@ -21,6 +21,7 @@ use sipauth_common::{
 
 use crate::{
     maps::{EVENT_STATS, Maps},
+    parse::{self, ethernet},
     verdict,
 };
 
@@ -49,10 +50,12 @@ pub(crate) fn run(ctx: &XdpContext) -> Option<u32> {
     // SAFETY: within the first `PLAIN_V4` bytes.
     let kind = unsafe { load!("u16", data, 12) } as u16;
     // Twice the same, so that the compiler knows which family it is.
-    if kind == 0x0800u16.to_be() {
+    if kind == ethernet::IPV4.to_be() {
         plain_v4(data, end).and_then(|view| judge(&view, end - data))
-    } else if kind == 0x86ddu16.to_be() {
+    } else if kind == ethernet::IPV6.to_be() {
         plain_v6(data, end).and_then(|view| judge(&view, end - data))
+    } else if kind != ethernet::VLAN.to_be() && kind != ethernet::VLAN_SERVICE.to_be() {
+        judge(&parse::OTHER.view, end - data)
     } else {
         None
     }
