@@ -33,7 +33,8 @@ pub(crate) fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     let maps = Maps::new();
     let (parsed, decision) = match parse::frame(ctx.ctx, &packet) {
         Ok(parsed) => {
-            let decision = ack::judge(&packet, parsed, &maps, judge::decided());
+            // SAFETY: the context that the kernel called us with.
+            let decision = unsafe { ack::judge(ctx.ctx, parsed, judge::decided()) };
             let decision = budget(parsed, decision);
             let decision = challenge::answer(ctx.ctx, &packet, parsed, decision);
             (Some(parsed), decision)
@@ -58,8 +59,9 @@ pub(crate) fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
             XDP_PASS
         }
         Verdict::Drop => {
-            if let Some(parsed) = parsed {
-                verdict::sample(&packet, parsed, &decision, &maps, monitor);
+            if parsed.is_some() {
+                // SAFETY: the context that the kernel called us with.
+                unsafe { verdict::sample(ctx.ctx, packet.len, &decision, monitor) };
             }
             if monitor { XDP_PASS } else { XDP_DROP }
         }

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_probe_read_kernel};
 use sipauth_common::{
     decide::{Decision, Lookup},
     event::{EVENT_HEAD, Event},
@@ -11,9 +11,8 @@ use sipauth_common::{
 };
 
 use crate::{
-    maps::{EVENT_STATS, EVENTS, GATEWAY_STATS, Maps, STATS},
+    maps::{EVENT_STATS, EVENTS, GATEWAY_STATS, Maps, SCRATCH, STATS},
     packet::Packet,
-    parse::Parsed,
 };
 
 /// Moves the reason's counter and, where there is one, the gateway's.
@@ -72,16 +71,42 @@ fn affordable(maps: &Maps) -> bool {
     }
 }
 
-/// Sends an event of a refusal, as far as the budget of events goes.
+/// Sends an event of a refusal of the packet in the map, as far as the budget of events goes.
+///
+/// # Safety
+/// `ctx` is the context that the kernel called the program with.
 #[inline(always)]
-pub(crate) fn sample(packet: &Packet, parsed: &Parsed, decision: &Decision, maps: &Maps, monitored: bool) {
-    if !affordable(maps) {
+pub(crate) unsafe fn sample(ctx: *mut xdp_md, len: usize, decision: &Decision, monitored: bool) {
+    // SAFETY: the caller's promise.
+    unsafe { sipauth_sample(ctx, u32::from(decision.reason as u8) | u32::from(monitored) << 8, len as u32) };
+}
+
+/// [`sample`], as a function that the verifier checks by itself: see [`crate::judge`]. `what` is the reason and, above it, whether it is monitored;
+/// `len` the length of the frame.
+///
+/// # Safety
+/// As [`sample`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn sipauth_sample(ctx: *mut xdp_md, what: u32, len: u32) -> u32 {
+    // Volatile: otherwise the compiler passes the two numbers instead of the context.
+    // SAFETY: the caller's promise.
+    let (data, end) = unsafe {
+        (
+            (&raw const (*ctx).data).read_volatile(),
+            (&raw const (*ctx).data_end).read_volatile(),
+        )
+    };
+    let Some(parsed) = SCRATCH.get(0) else { return 0 };
+    let packet = Packet::new(data as usize, end as usize, len as usize);
+    let maps = Maps::new();
+    if !affordable(&maps) {
         told(|stats| &mut stats.over_budget);
-        return;
+        return 0;
     }
     let Some(mut entry) = EVENTS.reserve_untyped::<Event>(0) else {
         told(|stats| &mut stats.lost);
-        return;
+        return 0;
     };
     told(|stats| &mut stats.sent);
     let (at, there) = packet.span(parsed.payload, parsed.payload_len);
@@ -97,19 +122,20 @@ pub(crate) fn sample(packet: &Packet, parsed: &Parsed, decision: &Decision, maps
         (&raw mut (*event).time_ns).write(maps.now());
         (&raw mut (*event).source).write(parsed.view.source);
         (&raw mut (*event).destination).write(parsed.destination);
-        (&raw mut (*event).gateway).write(decision.gateway);
+        (&raw mut (*event).gateway).write(parsed.decision.gateway);
         (&raw mut (*event).frame_len).write(packet.len as u32);
         (&raw mut (*event).source_port).write(parsed.view.source_port);
         (&raw mut (*event).destination_port).write(parsed.view.destination_port);
         (&raw mut (*event).protocol).write(parsed.view.content.protocol());
-        (&raw mut (*event).reason).write(decision.reason as u8);
-        (&raw mut (*event).monitored).write(u8::from(monitored));
+        (&raw mut (*event).reason).write((what & 0xff) as u8);
+        (&raw mut (*event).monitored).write((what >> 8) as u8);
         let head = &raw mut (*event).head;
         head.cast::<[u64; EVENT_HEAD / 8]>().write([0; EVENT_HEAD / 8]);
         let copied = len > 0 && bpf_probe_read_kernel(head.cast(), len as u32, at as *const _) == 0;
         (&raw mut (*event).head_len).write(if copied { len as u8 } else { 0 });
     }
     entry.submit(0);
+    0
 }
 
 const _: () = assert!(Reason::COUNT < 256);

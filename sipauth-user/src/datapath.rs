@@ -30,6 +30,7 @@ pub use error::DatapathError;
 pub use events::{Events, Told};
 pub use maps::Maps;
 pub use pins::{Pins, mount_bpffs, mountable};
+pub use prefilter::prefilter_lines;
 
 /// The BPF object that the build made.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sipauth.bpf.o"));

@@ -57,7 +57,13 @@ fn shape<K, V>(kind: u32, entries: u32) -> Shape {
 fn declared() -> Vec<(&'static str, Shape)> {
     let count = |n: usize| u32::try_from(n).expect("a small number");
     vec![
-        (abi::MAP_CONFIG, shape::<u32, Config>(ARRAY, 1)),
+        (
+            abi::MAP_CONFIG,
+            Shape {
+                flags: MMAPABLE,
+                ..shape::<u32, Config>(ARRAY, 1)
+            },
+        ),
         (abi::MAP_PORT_ROLES, shape::<u32, PortRole>(ARRAY, 65_536)),
         (
             abi::MAP_PREFILTER,
@@ -76,7 +82,13 @@ fn declared() -> Vec<(&'static str, Shape)> {
         (abi::MAP_BANS, shape::<Address, Ban>(LRU_HASH, abi::MAX_BANS)),
         (abi::MAP_PUNT_RATE, shape::<RateKey, Bucket>(LRU_PERCPU_HASH, abi::MAX_PUNT_RATE)),
         (abi::MAP_LANES, shape::<u32, Bucket>(PERCPU_ARRAY, count(LANES))),
-        (abi::MAP_GATEWAY_STATS, shape::<u32, GatewayStats>(ARRAY, abi::MAX_GATEWAYS)),
+        (
+            abi::MAP_GATEWAY_STATS,
+            Shape {
+                flags: MMAPABLE,
+                ..shape::<u32, GatewayStats>(ARRAY, abi::MAX_GATEWAYS)
+            },
+        ),
         (abi::MAP_STATS, shape::<u32, Count>(PERCPU_ARRAY, count(Reason::COUNT))),
         // A ring buffer has neither keys nor values; its entries are its bytes.
         (abi::MAP_EVENTS, shape::<(), ()>(RINGBUF, abi::EVENTS_BYTES)),

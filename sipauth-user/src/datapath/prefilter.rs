@@ -51,6 +51,8 @@ pub(super) struct Prefilter {
 struct Filled {
     at: Instant,
     set: u64,
+    /// It is filled anew when somebody says so, not before.
+    suspended: bool,
 }
 
 // SAFETY: `words` is shared memory that lives as long as `self`, of atomic words.
@@ -83,6 +85,7 @@ impl Prefilter {
             filled: Mutex::new(Filled {
                 at: Instant::now(),
                 set: 0,
+                suspended: false,
             }),
         };
         if prefilter.at(0, SEED).load(Ordering::SeqCst) == 0 {
@@ -153,8 +156,7 @@ impl Prefilter {
         if room == 0 {
             return None;
         }
-        let wanted = (entries * BITS_PER_ENTRY).div_ceil(64 * LINE_WORDS).next_power_of_two();
-        let lines = u32::try_from(wanted).unwrap_or(u32::MAX).max(MIN_LINES).min(room);
+        let lines = table_lines(entries).min(room);
         let current = self.header().current;
         let base = if current.base() == 1 { 1 + WIDE_LINES + room } else { 1 };
         self.tell(NEXT, 0);
@@ -208,6 +210,20 @@ impl SetBits for Prefilter {
     fn set(&self, line: u32, word: usize, bits: u64) {
         self.at(line, word).fetch_or(bits, Ordering::SeqCst);
     }
+}
+
+/// Lines for bits of a table that is to have so many entries.
+fn table_lines(entries: usize) -> u32 {
+    let wanted = (entries * BITS_PER_ENTRY).div_ceil(64 * LINE_WORDS).next_power_of_two();
+    u32::try_from(wanted)
+        .unwrap_or(prefilter::MAX_LINES)
+        .clamp(MIN_LINES, prefilter::MAX_LINES)
+}
+
+/// Entries of the map for hosts, bans and peers, and blocks that prefixes touch, of so many.
+#[must_use]
+pub fn prefilter_lines(entries: usize) -> u32 {
+    1 + 2 * (WIDE_LINES + table_lines(entries))
 }
 
 const fn bytes(lines: u32) -> usize {
@@ -270,8 +286,17 @@ impl Maps {
         *filled = Filled {
             at: Instant::now(),
             set: self.prefilter.fill().map_or(0, |(_, set)| set),
+            suspended: false,
         };
         Ok(())
+    }
+
+    /// Has the prefilter rule out nobody until [`Self::renew_prefilter`]: while maps are replaced that have entries which it does not know.
+    pub fn suspend_prefilter(&self) {
+        let mut filled = self.prefilter.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        filled.suspended = true;
+        self.prefilter.tell(CURRENT, 0);
+        self.prefilter.tell(NEXT, 0);
     }
 
     /// Shows what the prefilter is to know. What is there all the time is shown, what comes or goes meanwhile may be.
@@ -302,7 +327,7 @@ impl Maps {
                 // Where it is as large as it can be and full of what is there, another one would be no better.
                 set * 100 > bits * FULL && set > filled.set + filled.set / 4
             });
-            full || filled.at.elapsed() > RENEWAL
+            !filled.suspended && (full || filled.at.elapsed() > RENEWAL)
         };
         if due {
             self.renew_prefilter()?;
@@ -313,5 +338,19 @@ impl Maps {
     /// Whether there is a table.
     pub(super) fn has_prefilter(&self) -> bool {
         self.prefilter.header().current.exists()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_has_room_for_two_tables_of_the_size_that_is_needed() {
+        assert_eq!(table_lines(0), MIN_LINES);
+        assert_eq!(table_lines(10_000), 256);
+        assert_eq!(table_lines(1_000_000), 32_768);
+        assert_eq!(table_lines(usize::MAX / 1_000), prefilter::MAX_LINES);
+        assert_eq!(prefilter_lines(720_000), abi::PREFILTER_LINES);
     }
 }

@@ -107,3 +107,24 @@ fn a_full_prefilter_grows_and_then_rules_out_strangers_again() {
         assert_eq!(bench.check(&at, &from(&at)).reason, Reason::IpMatch);
     }
 }
+
+#[test]
+fn a_suspended_prefilter_rules_nobody_out_until_it_is_filled_anew() {
+    require_root!();
+    let mut bench = Bench::new(ENTRIES[0]);
+    populate(&mut bench);
+    let (stranger, known) = (address("198.51.100.9"), address("203.0.113.1"));
+    assert_eq!(bench.programs.maps.possible(&stranger), NOBODY);
+    bench.programs.maps.suspend_prefilter();
+    assert_eq!(bench.programs.maps.possible(&stranger), Possible::ALL);
+    assert!(!bench.programs.maps.keep_prefilter().expect("PREFILTER"), "not by itself");
+    // What comes meanwhile sets no bits, and is found in the map.
+    bench.host(address("198.51.100.10"), policy(8, modes::IP));
+    for source in ["198.51.100.9", "198.51.100.10", "203.0.113.1"] {
+        bench.check(source, &from(source));
+    }
+    bench.programs.maps.renew_prefilter().expect("PREFILTER");
+    assert_eq!(bench.programs.maps.possible(&stranger), NOBODY);
+    assert!(bench.programs.maps.possible(&known).single);
+    assert!(bench.programs.maps.possible(&address("198.51.100.10")).single);
+}
