@@ -7,6 +7,7 @@ use object::{Object as _, ObjectSymbol as _};
 use sipauth_common::{
     abi,
     address::Address,
+    challenge::Challenge,
     config::{Config, LANES, PortRole},
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
@@ -29,8 +30,8 @@ const NO_PREALLOC: u32 = 1;
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
 
-/// The one map that is the program's own: where its parser leaves what it read.
-const SCRATCH: [&str; 2] = ["SCRATCH", "MESSAGE"];
+/// The maps that are the program's own: where it leaves what it read, what it writes, and its constants.
+const SCRATCH: [&str; 5] = ["SCRATCH", "MESSAGE", "DRAFT", "ANSWERED", ".rodata"];
 
 #[derive(PartialEq, Eq, Debug)]
 struct Shape {
@@ -93,6 +94,7 @@ fn declared() -> Vec<(&'static str, Shape)> {
         // A ring buffer has neither keys nor values; its entries are its bytes.
         (abi::MAP_EVENTS, shape::<(), ()>(RINGBUF, abi::EVENTS_BYTES)),
         (abi::MAP_LANE_STATS, shape::<u32, LaneStats>(PERCPU_ARRAY, count(LANES))),
+        (abi::MAP_CHALLENGE, shape::<u32, Challenge>(ARRAY, 1)),
         (abi::MAP_EVENT_STATS, shape::<u32, EventBudget>(PERCPU_ARRAY, 1)),
     ]
 }
