@@ -22,6 +22,7 @@ mod refusals;
 mod reload;
 mod sample;
 mod service;
+mod sieve;
 mod state;
 mod status;
 mod trace;
@@ -73,6 +74,7 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
     let place = pins.clone();
     let programs = privileged.run(move || datapath::load(Some(&place)))?;
     contents.fill(&programs.maps, &settings)?;
+    programs.maps.renew_prefilter()?;
     let gateways = contents.snapshot.len();
     let (records, refusals) = records::queue();
     let agent = Arc::new(Agent::new(
@@ -140,6 +142,7 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
     }
     tasks.spawn(reload::at_hangup(Arc::clone(&agent), hangup, shutdown.clone()));
     tasks.spawn(names::refresh(Arc::clone(&agent), shutdown.clone()));
+    tasks.spawn(sieve::keep(Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(watch(Arc::clone(&agent), programs, shutdown.clone()));
     let (looker, stop) = (Arc::clone(&agent), shutdown.clone());
     tasks.spawn(async move { looker.look(stop).await });

@@ -9,6 +9,7 @@ mod error;
 mod events;
 mod maps;
 mod pins;
+mod prefilter;
 mod sys;
 
 use std::{path::Path, sync::Arc};
@@ -29,6 +30,7 @@ pub use error::DatapathError;
 pub use events::{Events, Told};
 pub use maps::Maps;
 pub use pins::{Pins, mount_bpffs, mountable};
+pub use prefilter::prefilter_lines;
 
 /// The BPF object that the build made.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sipauth.bpf.o"));
@@ -89,6 +91,9 @@ pub fn load_ingress(pins: Option<&Pins>, ingress: &'static str) -> Result<Progra
     }
     let mut ebpf = loader.load(OBJECT).map_err(DatapathError::Load)?;
     let maps = Maps::of(&ebpf)?;
+    if !maps.has_prefilter() {
+        maps.renew_prefilter()?;
+    }
     xdp(&mut ebpf, ingress)?
         .load()
         .map_err(|source| DatapathError::program(ingress, source))?;

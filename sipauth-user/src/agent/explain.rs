@@ -55,7 +55,7 @@ impl Agent {
                 Transport::Tcp => Content::Tcp { opens: true },
             },
         };
-        let recorder = Recorder::new(self.maps());
+        let recorder = Recorder::new(self.maps(), &view.source);
         // An ACK to the softswitch: one to an answer of the agent interests nobody.
         let decision = acknowledged(decide(&view, &recorder), AckTo::Softswitch);
         let accounts = self.accounts();

@@ -11,16 +11,18 @@ use sipauth_common::{
     decide::Lookup,
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
+    prefilter::Possible,
     reason::Reason,
     stats::{Bucket, Count, GatewayStats, RateKey},
 };
 
-use super::{DatapathError, monotonic_ns, sys};
+use super::{DatapathError, monotonic_ns, prefilter::Prefilter, sys};
 
 /// Handles of all maps. All operations take `&self`: the kernel orders them.
 pub struct Maps {
     fds: HashMap<&'static str, OwnedFd>,
     pub(super) cpus: usize,
+    pub(super) prefilter: Prefilter,
 }
 
 type Result<T> = std::result::Result<T, DatapathError>;
@@ -43,7 +45,9 @@ impl Maps {
             path: "/sys/devices/system/cpu/possible".into(),
             source,
         })?;
-        Ok(Self { fds, cpus })
+        let lines = &fds[abi::MAP_PREFILTER];
+        let prefilter = Prefilter::of(lines, abi::PREFILTER_LINES).map_err(at(abi::MAP_PREFILTER))?;
+        Ok(Self { fds, cpus, prefilter })
     }
 
     pub(super) fn fd(&self, map: &'static str) -> &OwnedFd {
@@ -100,6 +104,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer; `E2BIG` when the map is full.
     pub fn put_host(&self, address: &Address, policy: &Policy) -> Result<()> {
+        let _entering = self.prefilter.enter(address);
         match address.v4() {
             Some(word) => self.put(abi::MAP_HOSTS_V4, &word, policy),
             None => self.put(abi::MAP_HOSTS_V6, address, policy),
@@ -122,6 +127,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer; `ENOSPC` when the map is full.
     pub fn put_net(&self, network: &Address, prefix: u8, policy: &Policy) -> Result<()> {
+        let _entering = self.prefilter.enter_net(network, prefix);
         match v4_key(network, prefix) {
             Some(key) => self.put(abi::MAP_NETS_V4, &key, policy),
             None => self.put(abi::MAP_NETS_V6, &Key::new(u32::from(prefix), *network), policy),
@@ -184,6 +190,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn put_peer(&self, address: &Address, seen_ns: u64) -> Result<()> {
+        let _entering = self.prefilter.enter(address);
         self.put(abi::MAP_PEERS, address, &seen_ns)
     }
 
@@ -208,6 +215,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn put_ban(&self, address: &Address, ban: &Ban) -> Result<()> {
+        let _entering = self.prefilter.enter(address);
         self.put(abi::MAP_BANS, address, ban)
     }
 
@@ -349,6 +357,10 @@ impl Lookup for Maps {
 
     fn port_role(&self, port: u16) -> PortRole {
         self.get(abi::MAP_PORT_ROLES, &u32::from(port)).ok().flatten().unwrap_or_default()
+    }
+
+    fn possible(&self, address: &Address) -> Possible {
+        self.prefilter.possible(address)
     }
 
     fn host(&self, address: &Address) -> Option<Policy> {
