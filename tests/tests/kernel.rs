@@ -13,6 +13,8 @@ mod challenges;
 mod families;
 #[path = "kernel/generated.rs"]
 mod generated;
+#[path = "kernel/instructions.rs"]
+mod instructions;
 #[path = "kernel/reasons.rs"]
 mod reasons;
 #[path = "kernel/shapes.rs"]
