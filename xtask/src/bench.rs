@@ -6,6 +6,7 @@ mod chart;
 mod cpu;
 mod figures;
 mod sides;
+mod xdp;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,8 @@ use crate::shell;
 pub(crate) enum What {
     /// CPU time of a call with digest, beside Kamailio doing the same
     Calls(calls::Options),
+    /// Nanoseconds a packet in XDP, beside xdp-filter, with up to a million gateways
+    Xdp(xdp::Options),
 }
 
 /// Measures.
@@ -30,6 +33,7 @@ pub(crate) fn run(what: &What) -> Result<()> {
     sipauth_tests::cleanup::on_ctrl_c()?;
     match what {
         What::Calls(options) => calls::run(options),
+        What::Xdp(options) => xdp::run(options),
     }
 }
 
