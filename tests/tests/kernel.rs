@@ -13,6 +13,8 @@ mod challenges;
 mod families;
 #[path = "kernel/generated.rs"]
 mod generated;
+#[path = "kernel/instructions.rs"]
+mod instructions;
 #[path = "kernel/prefilter.rs"]
 mod prefilter;
 #[path = "kernel/reasons.rs"]

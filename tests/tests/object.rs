@@ -1,5 +1,10 @@
 //! The built object against the constants and types that the agent uses. Needs no privileges.
 
+#[path = "object/machine.rs"]
+mod machine;
+#[path = "object/paths.rs"]
+mod paths;
+
 use std::collections::BTreeSet;
 
 use aya_obj::{Object, ProgramSection, maps::PinningType};
