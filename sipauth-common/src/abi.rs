@@ -15,6 +15,8 @@ pub const PROGRAM_EGRESS: &str = "sipauth_egress";
 pub const MAP_CONFIG: &str = "CONFIG";
 /// Port number (host order, 65,536 entries) to [`crate::config::PortRole`].
 pub const MAP_PORT_ROLES: &str = "PORT_ROLES";
+/// [`crate::prefilter::Line`]s: which addresses may be in the maps of hosts, prefixes, bans and peers at all.
+pub const MAP_PREFILTER: &str = "PREFILTER";
 /// IPv4 address (4 bytes, network order) to [`crate::policy::Policy`].
 pub const MAP_HOSTS_V4: &str = "HOSTS_V4";
 /// IPv6 address (16 bytes, network order) to [`crate::policy::Policy`].
@@ -33,7 +35,7 @@ pub const MAP_PEERS: &str = "PEERS";
 pub const MAP_BANS: &str = "BANS";
 /// [`crate::stats::RateKey`] to [`crate::stats::Bucket`], per CPU.
 pub const MAP_PUNT_RATE: &str = "PUNT_RATE";
-/// Lane number to [`crate::stats::Bucket`], per CPU; the slot after the lanes is the budget of events.
+/// Lane number to [`crate::stats::Bucket`], per CPU.
 pub const MAP_LANES: &str = "LANES";
 /// Gateway id to [`crate::stats::GatewayStats`].
 pub const MAP_GATEWAY_STATS: &str = "GATEWAY_STATS";
@@ -43,15 +45,16 @@ pub const MAP_STATS: &str = "STATS";
 pub const MAP_EVENTS: &str = "EVENTS";
 /// Lane number to [`crate::stats::LaneStats`], per CPU.
 pub const MAP_LANE_STATS: &str = "LANE_STATS";
-/// One [`crate::stats::EventStats`], per CPU.
+/// One [`crate::stats::EventBudget`], per CPU.
 pub const MAP_EVENT_STATS: &str = "EVENT_STATS";
 /// One [`crate::challenge::Challenge`].
 pub const MAP_CHALLENGE: &str = "CHALLENGE";
 
 /// Every map.
-pub const MAPS: [&str; 18] = [
+pub const MAPS: [&str; 19] = [
     MAP_CONFIG,
     MAP_PORT_ROLES,
+    MAP_PREFILTER,
     MAP_HOSTS_V4,
     MAP_HOSTS_V6,
     MAP_NETS_V4,
@@ -71,7 +74,7 @@ pub const MAPS: [&str; 18] = [
 ];
 
 /// Maps whose size the agent chooses when it loads the object, which declares [`LEAST_ENTRIES`] for each of them.
-pub const SIZED: [&str; 8] = [
+pub const SIZED: [&str; 9] = [
     MAP_HOSTS_V4,
     MAP_HOSTS_V6,
     MAP_PORTS,
@@ -80,6 +83,7 @@ pub const SIZED: [&str; 8] = [
     MAP_PEERS,
     MAP_BANS,
     MAP_PUNT_RATE,
+    MAP_PREFILTER,
 ];
 
 /// The smallest size of a map whose size is chosen.

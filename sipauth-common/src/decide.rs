@@ -8,9 +8,14 @@ use crate::{
     config::{Config, DefaultPolicy, Lane, PortRole, flags},
     flow::{Ban, Flow, FlowKey},
     policy::{FLAG_GENERAL, FLAG_MORE_PORTS, Policy, PortKey, modes},
+    prefilter::Possible,
     reason::{Reason, Verdict},
     sip::{AckTo, Class, Method},
 };
+
+mod sifted;
+
+pub use sifted::Sifted;
 
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;
@@ -18,6 +23,10 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 
 /// What of a packet matters, once its headers were read.
+///
+/// Aligned, since the kernel program has it on its stack: where two words are known the compiler writes both at once, and the
+/// verifier refuses that across a boundary.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PacketView {
     /// Source address.
@@ -60,6 +69,15 @@ impl Content {
             Self::Other | Self::LaterFragment => 0,
         }
     }
+
+    /// What a datagram is; `None` for anything else.
+    #[inline(always)]
+    const fn class(self) -> Option<Class> {
+        match self {
+            Self::Udp(class) => Some(class),
+            _ => None,
+        }
+    }
 }
 
 /// The maps, as the decision reads them.
@@ -68,6 +86,8 @@ pub trait Lookup {
     fn config(&self) -> Option<Config>;
     /// What a local port (host order) is to us.
     fn port_role(&self, port: u16) -> PortRole;
+    /// What the prefilter leaves possible of an address. What it rules out of hosts, bans, peers and prefixes is not asked for.
+    fn possible(&self, address: &Address) -> Possible;
     /// The policy of exactly this address.
     fn host(&self, address: &Address) -> Option<Policy>;
     /// The policy of the longest prefix that contains the address.
@@ -114,35 +134,75 @@ impl Decision {
 /// Decides about one packet. The numbers are those of the design's list.
 #[inline(always)]
 pub fn decide<L: Lookup>(packet: &PacketView, maps: &L) -> Decision {
+    let config = match whatever_the_source(packet, maps) {
+        Ok(config) => config,
+        Err(reason) => return Decision::new(reason, 0),
+    };
+    let maps = &Sifted::new(maps, &packet.source);
+    match whatever_the_message(packet, maps, &config) {
+        Outline::Decided(decision) => decision,
+        Outline::Password(gateway, known) => password(packet, maps, &config, gateway, packet.content.class(), known), // 6
+        Outline::Peer(gateway) => peer(packet, maps, &config, gateway, packet.content.class()),                       // 7
+    }
+}
+
+/// [`decide`] as far as the message does not matter: of a datagram any [`Class`] will do. `None` where it does matter.
+#[inline(always)]
+pub fn decide_unread<L: Lookup>(packet: &PacketView, maps: &L) -> Option<Decision> {
+    let config = match whatever_the_source(packet, maps) {
+        Ok(config) => config,
+        Err(reason) => return Some(Decision::new(reason, 0)),
+    };
+    match whatever_the_message(packet, &Sifted::new(maps, &packet.source), &config) {
+        Outline::Decided(decision) => Some(decision),
+        Outline::Password(..) | Outline::Peer(..) => None,
+    }
+}
+
+/// The settings, or the reason where the source makes no difference.
+#[inline(always)]
+fn whatever_the_source<L: Lookup>(packet: &PacketView, maps: &L) -> Result<Config, Reason> {
     match packet.content {
-        Content::Other => return Decision::new(Reason::NotProtected, 0),
+        Content::Other => return Err(Reason::NotProtected),
         Content::LaterFragment => {}
         Content::Malformed(..) | Content::Udp(_) | Content::Tcp { .. } => {
             let role = maps.port_role(packet.destination_port);
             if role.is_punt() {
-                return Decision::new(Reason::PuntPort, 0); // 1
+                return Err(Reason::PuntPort); // 1
             }
             if !role.is_protected() {
-                return Decision::new(Reason::NotProtected, 0);
+                return Err(Reason::NotProtected);
             }
             if let Content::Malformed(reason, _) = packet.content {
-                return Decision::new(reason, 0); // 1
+                return Err(reason); // 1
             }
         }
     }
-    let Some(config) = maps.config() else {
-        return Decision::new(Reason::NotConfigured, 0);
-    };
-    if config.layout == 0 {
-        return Decision::new(Reason::NotConfigured, 0);
+    match maps.config() {
+        Some(config) if config.layout != 0 => Ok(config),
+        _ => Err(Reason::NotConfigured),
     }
+}
+
+/// What the source of a packet makes of it, before its message is looked at.
+enum Outline {
+    /// All.
+    Decided(Decision),
+    /// It is a gateway's, or nobody's (0), and what the message is decides.
+    Password(u32, Known),
+    /// Likewise.
+    Peer(u32),
+}
+
+#[inline(always)]
+fn whatever_the_message<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> Outline {
     let policy = match maps.host(&packet.source) {
         Some(policy) => Some(policy),
         None => maps.net(&packet.source),
     }; // 3
     match policy {
-        Some(policy) => known(packet, maps, &config, &policy),
-        None => unknown(packet, maps, &config),
+        Some(policy) => known(packet, maps, config, &policy),
+        None => unknown(packet, maps, config),
     }
 }
 
@@ -188,23 +248,22 @@ pub fn challenged(decision: Decision) -> Decision {
 
 /// The source is an address of a gateway.
 #[inline(always)]
-fn known<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, policy: &Policy) -> Decision {
+fn known<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, policy: &Policy) -> Outline {
     let gateway = policy.gateway;
-    let class = match packet.content {
-        Content::LaterFragment => return Decision::new(Reason::Fragment, gateway), // 2
-        Content::Udp(class) => Some(class),
-        _ => None,
-    };
+    let decided = |reason| Outline::Decided(Decision::new(reason, gateway));
+    if matches!(packet.content, Content::LaterFragment) {
+        return decided(Reason::Fragment); // 2
+    }
     if policy.has(modes::IP_PORT)
         && let Some(owner) = port_owner(packet, maps, policy)
     {
-        return Decision::new(Reason::PortMatch, owner); // 5
+        return Outline::Decided(Decision::new(Reason::PortMatch, owner)); // 5
     }
     if policy.has(modes::IP) {
-        return Decision::new(Reason::IpMatch, gateway); // 5
+        return decided(Reason::IpMatch); // 5
     }
     if !policy.has(modes::IP_PORT) && banned(packet, maps) {
-        return Decision::new(Reason::Banned, gateway); // 4
+        return decided(Reason::Banned); // 4
     }
     if policy.has(modes::PASSWORD) {
         let known = Known {
@@ -212,12 +271,12 @@ fn known<L: Lookup>(packet: &PacketView, maps: &L, config: &Config, policy: &Pol
             peer: policy.has(modes::PEER),
             general: policy.flags & FLAG_GENERAL != 0,
         };
-        return password(packet, maps, config, gateway, class, known); // 6
+        return Outline::Password(gateway, known); // 6
     }
     if policy.has(modes::PEER) {
-        return peer(packet, maps, config, gateway, class); // 7
+        return Outline::Peer(gateway); // 7
     }
-    unauthorized(packet, maps, config, gateway, Reason::PortMismatch) // 8
+    Outline::Decided(unauthorized(packet, maps, config, gateway, Reason::PortMismatch)) // 8
 }
 
 /// The gateway in mode `ip-port` that the source port belongs to.
@@ -239,20 +298,17 @@ fn port_owner<L: Lookup>(packet: &PacketView, maps: &L, policy: &Policy) -> Opti
 
 /// No gateway has the source address.
 #[inline(always)]
-fn unknown<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> Decision {
-    let class = match packet.content {
-        Content::LaterFragment => {
-            let refused = config.default_policy == DefaultPolicy::Deny as u32 && !learned_peer(packet, maps, config);
-            return Decision::new(if refused { Reason::FragmentUnknown } else { Reason::Fragment }, 0); // 2
-        }
-        Content::Udp(class) => Some(class),
-        _ => None,
-    };
+fn unknown<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> Outline {
+    let decided = |reason| Outline::Decided(Decision::new(reason, 0));
+    if matches!(packet.content, Content::LaterFragment) {
+        let refused = config.default_policy == DefaultPolicy::Deny as u32 && !learned_peer(packet, maps, config);
+        return decided(if refused { Reason::FragmentUnknown } else { Reason::Fragment }); // 2
+    }
     if banned(packet, maps) {
-        return Decision::new(Reason::Banned, 0); // 4
+        return decided(Reason::Banned); // 4
     }
     if config.default_policy == DefaultPolicy::Allow as u32 {
-        return Decision::new(Reason::DefaultAllow, 0);
+        return decided(Reason::DefaultAllow);
     }
     if config.default_policy == DefaultPolicy::Challenge as u32 {
         let known = Known {
@@ -260,15 +316,15 @@ fn unknown<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> Decisio
             peer: false,
             general: true,
         };
-        return password(packet, maps, config, 0, class, known); // 6
+        return Outline::Password(0, known); // 6
     }
     if let Some(flow) = softswitch_connection(packet, maps, config) {
-        return flow;
+        return Outline::Decided(flow);
     }
     if learned_peer(packet, maps, config) {
-        return peer(packet, maps, config, 0, class); // 7
+        return Outline::Peer(0); // 7
     }
-    unauthorized(packet, maps, config, 0, Reason::UnknownSource) // 8
+    Outline::Decided(unauthorized(packet, maps, config, 0, Reason::UnknownSource)) // 8
 }
 
 /// What the policy of a source says besides its mode.

@@ -12,6 +12,7 @@ pub mod decide;
 pub mod event;
 pub mod flow;
 pub mod policy;
+pub mod prefilter;
 pub mod reason;
 pub mod sip;
 pub mod stats;

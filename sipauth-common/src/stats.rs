@@ -62,7 +62,7 @@ pub struct LaneStats {
 }
 const _: () = assert!(size_of::<LaneStats>() == 24);
 
-/// What became of what the programs had to tell the agent. Entry of `EVENT_STATS`.
+/// What became of what the programs had to tell the agent.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct EventStats {
@@ -74,6 +74,48 @@ pub struct EventStats {
     pub lost: u64,
 }
 const _: () = assert!(size_of::<EventStats>() == 24);
+
+/// Entry of `EVENT_STATS`: the budget of events, and what became of them. Together, so that a refusal without an event touches one line of
+/// the cache for both.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EventBudget {
+    /// Sign of life of the agent that the budget was last filled at.
+    pub beat_ns: u64,
+    /// Events that may still be sent.
+    pub left: u64,
+    /// What became of events.
+    pub stats: EventStats,
+}
+const _: () = assert!(size_of::<EventBudget>() == 40);
+
+impl EventBudget {
+    /// Whether there is nothing left and will not be at this sign of life, `beat_ns`, of the agent.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_spent(&self, beat_ns: u64) -> bool {
+        self.left == 0 && self.beat_ns == beat_ns
+    }
+
+    /// Takes one. The clock is the agent, which gives one sign of life a second: to read the time would cost as much as all else of a
+    /// refusal, and without an agent nobody reads events. `rate` is added at each, and two seconds' worth is kept.
+    #[inline(always)]
+    pub const fn take(&mut self, beat_ns: u64, rate: u32) -> bool {
+        if self.beat_ns != beat_ns {
+            self.beat_ns = beat_ns;
+            // 0 is its goodbye.
+            if beat_ns != 0 {
+                let (filled, full) = (self.left + rate as u64, rate as u64 * 2);
+                self.left = if filled > full { full } else { filled };
+            }
+        }
+        if self.left == 0 {
+            return false;
+        }
+        self.left -= 1;
+        true
+    }
+}
 
 /// A token bucket. Entry of `PUNT_RATE` and `LANES`; starts full when `last_ns` is 0.
 #[repr(C)]
@@ -109,7 +151,7 @@ impl Bucket {
     }
 }
 
-pod!(Count, GatewayStats, RateKey, LaneStats, EventStats, Bucket);
+pod!(Count, GatewayStats, RateKey, LaneStats, EventStats, EventBudget, Bucket);
 
 #[cfg(test)]
 mod tests {
@@ -124,6 +166,24 @@ mod tests {
         // 10 seconds of a packet each millisecond: 100 a second pass.
         let passed = (1..=10_000u64).filter(|ms| bucket.take(start + ms * 1_000_000, 100)).count();
         assert_eq!(passed, 1_000);
+    }
+
+    #[test]
+    fn events_are_paid_by_signs_of_life() {
+        let mut budget = EventBudget::default();
+        assert!(budget.is_spent(0) && !budget.take(0, 100), "no agent was there yet");
+        for beat in 1..=10 {
+            assert!(!budget.is_spent(beat));
+            let sent = (0..1_000).filter(|_| budget.take(beat, 100)).count();
+            assert_eq!(sent, 100, "at {beat}");
+            assert!(budget.is_spent(beat));
+        }
+        // What is not used is kept, for two seconds at most.
+        for beat in 11..20 {
+            assert!(budget.take(beat, 100));
+        }
+        assert_eq!((0..1_000).filter(|_| budget.take(19, 100)).count(), 199);
+        assert!(!budget.take(0, 100), "a goodbye pays nothing");
     }
 
     #[test]

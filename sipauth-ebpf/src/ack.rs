@@ -3,48 +3,70 @@
 
 use core::arch::asm;
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_probe_read_kernel};
 use sipauth_common::{
-    decide::{Decision, Lookup, acknowledged, may_be_own_ack},
+    decide::{Decision, acknowledged, may_be_own_ack},
     sip::{ACK_WINDOW, AckTo, OWN_TAG},
 };
 
 use crate::{
-    maps::{MESSAGE, Maps},
+    maps::{CONFIG, MESSAGE, SCRATCH},
     packet::Packet,
     parse::Parsed,
 };
 
 /// Searches an ACK for the agent's tag (`sipauth_common::sip::ack_to`) and decides about it anew.
+///
+/// # Safety
+/// `ctx` is the context that the kernel called the program with.
 #[inline(always)]
-pub(crate) fn judge(packet: &Packet, parsed: &Parsed, maps: &Maps, decision: Decision) -> Decision {
+pub(crate) unsafe fn judge(ctx: *mut xdp_md, parsed: &Parsed, decision: Decision) -> Decision {
     if !may_be_own_ack(&parsed.view, &decision) {
         return decision;
     }
-    let (at, there) = packet.span(parsed.payload, parsed.payload_len);
-    if there < parsed.payload_len || there > ACK_WINDOW {
-        return decision;
-    }
-    let (Some(message), Some(config)) = (MESSAGE.get_ptr_mut(0), maps.config()) else {
-        return decision;
-    };
-    let mut len = there;
-    // SAFETY: masks a register. In assembly, so that the compiler cannot prove it needless: the verifier needs the bound.
-    unsafe { asm!("{len} &= 2047", len = inout(reg) len, options(nomem, nostack)) };
-    if len > ACK_WINDOW {
-        return decision;
-    }
-    // SAFETY: `message` is this CPU's own element, of `ACK_WINDOW` bytes and more; the helper takes any address to read from.
-    let copied = unsafe { bpf_probe_read_kernel(message.cast(), len as u32, at as *const _) } == 0;
-    if !copied {
-        return decision;
-    }
-    let to = match sipauth_ack_to(len as u32, u64::from_le_bytes(config.own_mark)) {
+    // SAFETY: the caller's promise.
+    let to = match unsafe { sipauth_ack(ctx) } {
         SOFTSWITCH => AckTo::Softswitch,
         AGENT => AckTo::Agent,
         _ => AckTo::Unknown,
     };
     acknowledged(decision, to)
+}
+
+/// Copies the ACK in the packet to the map and searches it. A function that the verifier checks by itself: see [`crate::judge`].
+///
+/// # Safety
+/// As [`judge`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn sipauth_ack(ctx: *mut xdp_md) -> u32 {
+    // Volatile: otherwise the compiler passes the two numbers instead of the context.
+    // SAFETY: the caller's promise.
+    let (data, end) = unsafe {
+        (
+            (&raw const (*ctx).data).read_volatile(),
+            (&raw const (*ctx).data_end).read_volatile(),
+        )
+    };
+    let (Some(parsed), Some(message), Some(config)) = (SCRATCH.get(0), MESSAGE.get_ptr_mut(0), CONFIG.get(0)) else {
+        return UNKNOWN;
+    };
+    let (at, there) = Packet::new(data as usize, end as usize, 0).span(parsed.payload, parsed.payload_len);
+    if there < parsed.payload_len || there > ACK_WINDOW {
+        return UNKNOWN;
+    }
+    let mut len = there;
+    // SAFETY: masks a register. In assembly, so that the compiler cannot prove it needless: the verifier needs the bound.
+    unsafe { asm!("{len} &= 2047", len = inout(reg) len, options(nomem, nostack)) };
+    if len > ACK_WINDOW {
+        return UNKNOWN;
+    }
+    // SAFETY: `message` is this CPU's own element, of `ACK_WINDOW` bytes and more; the helper takes any address to read from.
+    let copied = unsafe { bpf_probe_read_kernel(message.cast(), len as u32, at as *const _) } == 0;
+    if !copied {
+        return UNKNOWN;
+    }
+    sipauth_ack_to(len as u32, u64::from_le_bytes(config.own_mark))
 }
 
 /// Answers of [`sipauth_ack_to`], which can return a number only.

@@ -12,6 +12,7 @@ use sipauth_common::{
     config::PortRole,
     decide::{Lookup, TCP, UDP},
     flow::{Flow, FlowKey},
+    prefilter,
     sip::{self, Class, Window},
 };
 
@@ -189,6 +190,7 @@ fn remember(to: &Address, maps: &Maps) {
             }
         },
         None => {
+            prefilter::set(maps, to);
             let _ = PEERS.insert(to, now, u64::from(BPF_ANY));
         }
     }

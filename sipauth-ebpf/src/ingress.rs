@@ -7,17 +7,17 @@ use aya_ebpf::{
 };
 use sipauth_common::{
     config::flags,
-    decide::{Content, Decision, Lookup, decide},
+    decide::{Content, Decision, Lookup},
     flow::FlowKey,
     reason::{Reason, Verdict},
 };
 
 use crate::{
-    ack, challenge,
+    ack, challenge, judge,
     maps::{FLOWS, Maps},
     packet::Packet,
     parse::{self, Parsed},
-    punt, rate, verdict,
+    punt, verdict,
 };
 
 #[inline(always)]
@@ -33,8 +33,9 @@ pub(crate) fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     let maps = Maps::new();
     let (parsed, decision) = match parse::frame(ctx.ctx, &packet) {
         Ok(parsed) => {
-            let decision = ack::judge(&packet, parsed, &maps, decide(&parsed.view, &maps));
-            let decision = budget(parsed, &maps, decision);
+            // SAFETY: the context that the kernel called us with.
+            let decision = unsafe { ack::judge(ctx.ctx, parsed, judge::decided()) };
+            let decision = budget(parsed, decision);
             let decision = challenge::answer(ctx.ctx, &packet, parsed, decision);
             (Some(parsed), decision)
         }
@@ -42,7 +43,7 @@ pub(crate) fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     };
     // An answer has moved the frame's end, and the verifier wants its limits read again.
     let packet = Packet::new(ctx.data(), ctx.data_end(), len);
-    verdict::count(&packet, &decision);
+    verdict::count(packet.len, &decision);
     if decision.reason as u32 == Reason::NotProtected as u32 {
         return XDP_PASS;
     }
@@ -58,8 +59,9 @@ pub(crate) fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
             XDP_PASS
         }
         Verdict::Drop => {
-            if let Some(parsed) = parsed {
-                verdict::sample(&packet, parsed, &decision, &maps, monitor);
+            if parsed.is_some() {
+                // SAFETY: the context that the kernel called us with.
+                unsafe { verdict::sample(ctx.ctx, packet.len, &decision, monitor) };
             }
             if monitor { XDP_PASS } else { XDP_DROP }
         }
@@ -94,14 +96,14 @@ pub(crate) fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
 
 /// Takes the punt's token; without one the packet is dropped. Of TCP only what opens a connection costs one.
 #[inline(always)]
-fn budget(parsed: &Parsed, maps: &Maps, decision: Decision) -> Decision {
+fn budget(parsed: &Parsed, decision: Decision) -> Decision {
     let metered = match parsed.view.content {
         Content::Udp(_) => true,
         Content::Tcp { opens } => opens,
         _ => false,
     };
     match decision.reason.verdict() {
-        Verdict::Punt if metered => match rate::refuse(&parsed.view.source, decision.lane, maps) {
+        Verdict::Punt if metered => match judge::unaffordable() {
             Some(reason) => Decision { reason, ..decision },
             None => decision,
         },

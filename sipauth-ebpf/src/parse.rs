@@ -4,7 +4,7 @@
 //! the ways through the headers would be multiplied with each of the ways through the decision (over a million instructions
 //! on kernel 6.18). Its only arguments are the context and a number, which global functions can have since 5.6.
 
-mod ethernet;
+pub(crate) mod ethernet;
 mod ipv4;
 mod ipv6;
 mod transport;
@@ -12,7 +12,7 @@ mod transport;
 use aya_ebpf::bindings::xdp_md;
 use sipauth_common::{
     address::Address,
-    decide::{Content, PacketView},
+    decide::{Content, Decision, PacketView},
     reason::Reason,
 };
 
@@ -31,6 +31,8 @@ pub(crate) struct Parsed {
     pub(crate) payload: usize,
     /// Bytes of payload in this frame.
     pub(crate) payload_len: usize,
+    /// What [`crate::judge`] decided, before the message was searched.
+    pub(crate) decision: Decision,
 }
 
 /// The network layer: addresses, and what comes next.
@@ -58,7 +60,7 @@ enum Next {
 }
 
 /// What passes untouched.
-const OTHER: Parsed = Parsed {
+pub(crate) const OTHER: Parsed = Parsed {
     view: PacketView {
         source: Address([0; 4]),
         source_port: 0,
@@ -69,6 +71,7 @@ const OTHER: Parsed = Parsed {
     transport: 0,
     payload: 0,
     payload_len: 0,
+    decision: Decision::new(Reason::NotProtected, 0),
 };
 
 /// [`sipauth_read`]'s answer where the result is in the map; any other is the slot of a [`Reason`].
@@ -92,12 +95,14 @@ pub(crate) unsafe extern "C" fn sipauth_read(ctx: *mut xdp_md, len: u32) -> u32 
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
         return Reason::Truncated.slot();
     };
-    match read(&Packet::new(data as usize, end as usize, len as usize)) {
-        Ok(parsed) => {
-            // SAFETY: this CPU's own element, which no one else uses while this packet is on its way.
-            unsafe { scratch.write(parsed) };
-            READ
-        }
+    // Field by field into the map: a second one on the stack would be more than there is room for, and has to be copied.
+    // SAFETY: this CPU's own element, which no one else uses while this packet is on its way.
+    let parsed = unsafe {
+        scratch.write(OTHER);
+        &mut *scratch
+    };
+    match read(&Packet::new(data as usize, end as usize, len as usize), parsed) {
+        Ok(()) => READ,
         Err(reason) => reason.slot(),
     }
 }
@@ -126,32 +131,31 @@ const fn broken(slot: u32) -> Reason {
 }
 
 #[inline(always)]
-fn read(packet: &Packet) -> Result<Parsed, Reason> {
+fn read(packet: &Packet, parsed: &mut Parsed) -> Result<(), Reason> {
     match ethernet::read(packet) {
-        Some((ethernet::IPV4, offset)) => upper(packet, ipv4::read(packet, offset)?),
-        Some((ethernet::IPV6, offset)) => upper(packet, ipv6::read(packet, offset)?),
+        Some((ethernet::IPV4, offset)) => upper(packet, parsed, ipv4::read(packet, offset)?),
+        Some((ethernet::IPV6, offset)) => upper(packet, parsed, ipv6::read(packet, offset)?),
         Some((ethernet::VLAN | ethernet::VLAN_SERVICE, _)) => Err(Reason::BadExtension),
-        _ => Ok(OTHER),
+        _ => Ok(()),
     }
 }
 
 #[inline(always)]
-fn upper(packet: &Packet, network: Network) -> Result<Parsed, Reason> {
+fn upper(packet: &Packet, parsed: &mut Parsed, network: Network) -> Result<(), Reason> {
     let Network { source, destination, next } = network;
-    let mut parsed = Parsed {
-        view: PacketView { source, ..OTHER.view },
-        destination,
-        ..OTHER
-    };
+    parsed.view.source = source;
+    parsed.destination = destination;
     match next {
-        Next::Other => {}
-        Next::LaterFragment => parsed.view.content = Content::LaterFragment,
+        Next::Other => Ok(()),
+        Next::LaterFragment => {
+            parsed.view.content = Content::LaterFragment;
+            Ok(())
+        }
         Next::Transport {
             protocol,
             offset,
             len,
             first_fragment,
-        } => transport::read(packet, &mut parsed, protocol, offset, len, first_fragment)?,
+        } => transport::read(packet, parsed, protocol, offset, len, first_fragment),
     }
-    Ok(parsed)
 }

@@ -1,9 +1,9 @@
-//! The budgets of punted packets and of events.
+//! The budgets of punted packets.
 
 use aya_ebpf::bindings::BPF_ANY;
 use sipauth_common::{
     address::Address,
-    config::{LANES as LANE_COUNT, Lane},
+    config::Lane,
     decide::Lookup,
     reason::Reason,
     stats::{Bucket, RateKey},
@@ -61,15 +61,6 @@ fn exhausted(source: &Address, lane: Lane, maps: &Maps) -> Option<Reason> {
         None
     } else {
         Some(Reason::LaneRate)
-    }
-}
-
-/// Whether an event may be sent.
-#[inline(always)]
-pub(crate) fn event(maps: &Maps) -> bool {
-    match maps.config() {
-        Some(config) => take(LANE_COUNT as u32, maps.now(), config.event_rate),
-        None => false,
     }
 }
 

@@ -23,6 +23,7 @@ mod refusals;
 mod reload;
 mod sample;
 mod service;
+mod sieve;
 mod state;
 mod status;
 mod trace;
@@ -74,9 +75,13 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
     let (place, sizes) = (pins.clone(), place::sizes(&contents, &settings, &pins));
     let mut programs = privileged.run(move || datapath::load(Some(&place), &sizes))?;
     if let Some(replacement) = &mut programs.replacement {
+        programs.maps.suspend_prefilter();
         replacement.copy(&programs.maps)?;
     }
     contents.fill(&programs.maps, &settings)?;
+    if programs.replacement.is_none() {
+        programs.maps.renew_prefilter()?;
+    }
     let gateways = contents.snapshot.len();
     let (records, refusals) = records::queue();
     let agent = Arc::new(Agent::new(
@@ -143,6 +148,7 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
     }
     tasks.spawn(reload::at_hangup(Arc::clone(&agent), hangup, shutdown.clone()));
     tasks.spawn(names::refresh(Arc::clone(&agent), shutdown.clone()));
+    tasks.spawn(sieve::keep(Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(watch(Arc::clone(&agent), shutdown.clone()));
     let (looker, stop) = (Arc::clone(&agent), shutdown.clone());
     tasks.spawn(async move { looker.look(stop).await });

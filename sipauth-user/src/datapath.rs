@@ -11,6 +11,7 @@ mod lookup;
 mod maker;
 mod maps;
 mod pins;
+mod prefilter;
 mod replace;
 mod sizes;
 mod sys;
@@ -116,6 +117,9 @@ pub fn load_ingress(pins: Option<&Pins>, sizes: &Sizes, ingress: &'static str) -
     }
     let mut ebpf = loader.load(OBJECT).map_err(DatapathError::Load)?;
     let maps = Maps::of(&ebpf)?;
+    if !maps.has_prefilter() {
+        maps.renew_prefilter()?;
+    }
     xdp(&mut ebpf, ingress)?
         .load()
         .map_err(|source| DatapathError::program(ingress, source))?;

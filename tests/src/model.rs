@@ -10,6 +10,7 @@ use sipauth_common::{
     decide::{Content, Decision, Lookup, PacketView, acknowledged, decide, may_be_own_ack},
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
+    prefilter::Possible,
     reason::{Reason, Verdict},
     sip,
 };
@@ -221,6 +222,10 @@ impl Lookup for Tables {
     }
     fn port_role(&self, port: u16) -> PortRole {
         self.roles.get(&port).copied().unwrap_or_default()
+    }
+    /// Without a prefilter, which must make no difference.
+    fn possible(&self, _: &Address) -> Possible {
+        Possible::ALL
     }
     fn host(&self, address: &Address) -> Option<Policy> {
         self.hosts.get(address).copied()

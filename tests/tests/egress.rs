@@ -7,6 +7,8 @@ mod attach;
 mod net;
 #[path = "egress/packets.rs"]
 mod packets;
+#[path = "egress/prefilter.rs"]
+mod prefilter;
 #[path = "egress/sockets.rs"]
 mod sockets;
 #[path = "egress/support.rs"]

@@ -13,6 +13,10 @@ mod challenges;
 mod families;
 #[path = "kernel/generated.rs"]
 mod generated;
+#[path = "kernel/instructions.rs"]
+mod instructions;
+#[path = "kernel/prefilter.rs"]
+mod prefilter;
 #[path = "kernel/reasons.rs"]
 mod reasons;
 #[path = "kernel/shapes.rs"]

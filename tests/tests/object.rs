@@ -1,5 +1,10 @@
 //! The built object against the constants and types that the agent uses. Needs no privileges.
 
+#[path = "object/machine.rs"]
+mod machine;
+#[path = "object/paths.rs"]
+mod paths;
+
 use std::collections::BTreeSet;
 
 use aya_obj::{Object, ProgramSection, maps::PinningType};
@@ -7,11 +12,13 @@ use object::{Object as _, ObjectSymbol as _};
 use sipauth_common::{
     abi,
     address::Address,
+    challenge::Challenge,
     config::{Config, LANES, PortRole},
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
+    prefilter::Line,
     reason::Reason,
-    stats::{Bucket, Count, EventStats, GatewayStats, LaneStats, RateKey},
+    stats::{Bucket, Count, EventBudget, GatewayStats, LaneStats, RateKey},
 };
 use sipauth_user::datapath::OBJECT;
 
@@ -25,9 +32,11 @@ const LPM_TRIE: u32 = 11;
 const RINGBUF: u32 = 27;
 /// `BPF_F_NO_PREALLOC`; the kernel makes no trie without it.
 const NO_PREALLOC: u32 = 1;
+/// `BPF_F_MMAPABLE`.
+const MMAPABLE: u32 = 1 << 10;
 
-/// The one map that is the program's own: where its parser leaves what it read.
-const SCRATCH: [&str; 2] = ["SCRATCH", "MESSAGE"];
+/// The maps that are the program's own: where it leaves what it read, what it writes, and its constants.
+const SCRATCH: [&str; 5] = ["SCRATCH", "MESSAGE", "DRAFT", "ANSWERED", ".rodata"];
 
 #[derive(PartialEq, Eq, Debug)]
 struct Shape {
@@ -54,8 +63,21 @@ fn shape<K, V>(kind: u32, entries: u32) -> Shape {
 fn declared() -> Vec<(&'static str, Shape)> {
     let count = |n: usize| u32::try_from(n).expect("a small number");
     vec![
-        (abi::MAP_CONFIG, shape::<u32, Config>(ARRAY, 1)),
+        (
+            abi::MAP_CONFIG,
+            Shape {
+                flags: MMAPABLE,
+                ..shape::<u32, Config>(ARRAY, 1)
+            },
+        ),
         (abi::MAP_PORT_ROLES, shape::<u32, PortRole>(ARRAY, 65_536)),
+        (
+            abi::MAP_PREFILTER,
+            Shape {
+                flags: MMAPABLE,
+                ..shape::<u32, Line>(ARRAY, abi::LEAST_ENTRIES)
+            },
+        ),
         (abi::MAP_HOSTS_V4, shape::<u32, Policy>(HASH, abi::LEAST_ENTRIES)),
         (abi::MAP_HOSTS_V6, shape::<Address, Policy>(HASH, abi::LEAST_ENTRIES)),
         (abi::MAP_NETS_V4, shape::<u32, Policy>(LPM_TRIE, abi::MAX_ENTRIES)),
@@ -65,13 +87,20 @@ fn declared() -> Vec<(&'static str, Shape)> {
         (abi::MAP_PEERS, shape::<Address, u64>(LRU_HASH, abi::LEAST_ENTRIES)),
         (abi::MAP_BANS, shape::<Address, Ban>(LRU_HASH, abi::LEAST_ENTRIES)),
         (abi::MAP_PUNT_RATE, shape::<RateKey, Bucket>(LRU_PERCPU_HASH, abi::LEAST_ENTRIES)),
-        (abi::MAP_LANES, shape::<u32, Bucket>(PERCPU_ARRAY, count(LANES + 1))),
-        (abi::MAP_GATEWAY_STATS, shape::<u32, GatewayStats>(ARRAY, abi::LEAST_ENTRIES)),
+        (abi::MAP_LANES, shape::<u32, Bucket>(PERCPU_ARRAY, count(LANES))),
+        (
+            abi::MAP_GATEWAY_STATS,
+            Shape {
+                flags: MMAPABLE,
+                ..shape::<u32, GatewayStats>(ARRAY, abi::LEAST_ENTRIES)
+            },
+        ),
         (abi::MAP_STATS, shape::<u32, Count>(PERCPU_ARRAY, count(Reason::COUNT))),
         // A ring buffer has neither keys nor values; its entries are its bytes.
         (abi::MAP_EVENTS, shape::<(), ()>(RINGBUF, abi::EVENTS_BYTES)),
         (abi::MAP_LANE_STATS, shape::<u32, LaneStats>(PERCPU_ARRAY, count(LANES))),
-        (abi::MAP_EVENT_STATS, shape::<u32, EventStats>(PERCPU_ARRAY, 1)),
+        (abi::MAP_CHALLENGE, shape::<u32, Challenge>(ARRAY, 1)),
+        (abi::MAP_EVENT_STATS, shape::<u32, EventBudget>(PERCPU_ARRAY, 1)),
     ]
 }
 

@@ -36,6 +36,9 @@ impl Lookup for Maps {
             ..PortRole::default()
         }
     }
+    fn possible(&self, _: &Address) -> Possible {
+        Possible::ALL
+    }
     fn host(&self, _: &Address) -> Option<Policy> {
         (self.modes != 0).then_some(Policy {
             gateway: 7,

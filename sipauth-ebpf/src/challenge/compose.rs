@@ -13,9 +13,9 @@ use super::{
     REQUEST_ROOM,
     headers::{Header, place},
     response,
-    search::{sipauth_seek, word},
+    search::{Request, sipauth_seek},
 };
-use crate::maps::{CHALLENGE, CONFIG, MESSAGE, SCRATCH};
+use crate::maps::{CHALLENGE, CONFIG, SCRATCH};
 
 /// A longer response is the agent's: this one could not be sent in fragments.
 const MAX: usize = 1_300;
@@ -31,7 +31,7 @@ impl Text {
     #[inline(always)]
     fn next(&self) -> *mut u8 {
         let mut at = self.len;
-        // SAFETY: masks a register, see `search::word`; the result is inside the draft.
+        // SAFETY: masks a register, see `search::Request::word`; the result is inside the draft.
         unsafe {
             asm!("{at} &= 2047", at = inout(reg) at, options(nomem, nostack));
             self.bytes.add(at)
@@ -42,7 +42,7 @@ impl Text {
     #[inline(always)]
     fn copy(&mut self, from: usize, len: usize) -> Option<()> {
         let mut n = len;
-        // SAFETY: masks a register, see `search::word`.
+        // SAFETY: masks a register, see `search::Request::word`.
         unsafe { asm!("{n} &= 2047", n = inout(reg) n, options(nomem, nostack)) };
         if n != len || self.len + n > MAX {
             return None;
@@ -61,7 +61,7 @@ impl Text {
         if from > to || to > REQUEST_ROOM {
             return None;
         }
-        self.copy(MESSAGE.get_ptr_mut(0)? as usize + from, to - from)
+        self.copy(Request::get()?.address() + from, to - from)
     }
 
     /// Appends the first `n` bytes of a word.
@@ -181,7 +181,7 @@ fn via(text: &mut Text) -> Option<()> {
     let split = if rport == 0 { top - 2 } else { rport + 6 };
     text.request(at, split)?;
     if rport != 0 {
-        if !matches!(word(split)? as u8, b';' | b'\r') {
+        if !matches!(Request::get()?.word(split)? as u8, b';' | b'\r') {
             return None;
         }
         text.word(u64::from(b'='), 1);

@@ -66,7 +66,7 @@ unsafe fn send_back(ctx: *mut xdp_md, parsed: &Parsed, len: usize) -> bool {
     if let Some(text) = response() {
         // The last byte's offset, so that the length below is seen to be 1 at least, which the helper wants.
         let mut last = len - 1;
-        // SAFETY: masks a register, see `search::word`. The draft is longer than that, and the context the caller's.
+        // SAFETY: masks a register, see `search::Request::word`. The draft is longer than that, and the context the caller's.
         unsafe {
             asm!("{last} &= 2047", last = inout(reg) last, options(nomem, nostack));
             bpf_xdp_store_bytes(ctx, parsed.payload as u32, text.cast(), last as u32 + 1);

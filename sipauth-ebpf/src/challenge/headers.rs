@@ -29,18 +29,20 @@ const END: u64 = sip::pack(b"\r\n", 0, 2);
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn sipauth_headers(len: u32) -> u32 {
-    let Some(draft) = DRAFT.get_ptr_mut(0) else { return 0 };
+    let (Some(draft), Some(request)) = (DRAFT.get_ptr_mut(0), search::Request::get()) else {
+        return 0;
+    };
     // SAFETY: this CPU's own element, which no one else uses while this packet is on its way.
     let draft = unsafe { &mut *draft };
     draft.end = [0; SLOTS];
     let mut at = search::sipauth_line(0, len) as usize;
     // `SIP/2.0` at the end of the request line, or it is none.
-    if at < 16 || search::word(at - 9) != Some(sip::pack(b"SIP/2.0\r", 0, 8)) {
+    if at < 16 || request.word(at - 9) != Some(sip::pack(b"SIP/2.0\r", 0, 8)) {
         return 0;
     }
     let mut vias_end = 0;
     for _ in 0..LINES {
-        let (Some(bytes), Some(name)) = (search::word(at), search::lower(at)) else {
+        let (Some(bytes), Some(name)) = (request.word(at), request.lower(at)) else {
             return 0;
         };
         if bytes & 0xffff == END {

@@ -9,29 +9,45 @@ use crate::maps::MESSAGE;
 /// Lower case for letters; what it does to other bytes of a header's name does not matter.
 const LOWER: u64 = 0x2020_2020_2020_2020;
 
-/// The eight bytes at an offset, the first in the lowest bits; `None` beyond the room.
-#[inline(always)]
-pub(super) fn word(offset: usize) -> Option<u64> {
-    let message: *const u8 = MESSAGE.get_ptr_mut(0)?.cast();
-    if offset >= REQUEST_ROOM {
-        return None;
-    }
-    let word: u64;
-    // SAFETY: eight bytes at an offset below `REQUEST_ROOM`, inside the element, which is longer. In assembly, since the compiler would
-    // read an unaligned word byte by byte, and prove the mask needless, by which the verifier sees the bound.
-    unsafe {
-        asm!(
-            "{at} &= 2047", "{from} += {at}", "{word} = *(u64 *)({from} + 0)",
-            at = inout(reg) offset => _, from = inout(reg) message => _, word = out(reg) word, options(nostack, readonly),
-        );
-    }
-    Some(u64::from_le(word))
-}
+/// The request in the map: found once for many words.
+#[derive(Clone, Copy)]
+pub(super) struct Request(*const u8);
 
-/// As [`word`], letters in lower case.
-#[inline(always)]
-pub(super) fn lower(offset: usize) -> Option<u64> {
-    word(offset).map(|word| word | LOWER)
+impl Request {
+    #[inline(always)]
+    pub(super) fn get() -> Option<Self> {
+        MESSAGE.get_ptr_mut(0).map(|message| Self(message.cast()))
+    }
+
+    /// Where it begins.
+    #[inline(always)]
+    pub(super) fn address(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The eight bytes at an offset, the first in the lowest bits; `None` beyond the room.
+    #[inline(always)]
+    pub(super) fn word(self, offset: usize) -> Option<u64> {
+        if offset >= REQUEST_ROOM {
+            return None;
+        }
+        let word: u64;
+        // SAFETY: eight bytes at an offset below `REQUEST_ROOM`, inside the element, which is longer. In assembly, since the compiler would
+        // read an unaligned word byte by byte, and prove the mask needless, by which the verifier sees the bound.
+        unsafe {
+            asm!(
+                "{at} &= 2047", "{from} += {at}", "{word} = *(u64 *)({from} + 0)",
+                at = inout(reg) offset => _, from = inout(reg) self.0 => _, word = out(reg) word, options(nostack, readonly),
+            );
+        }
+        Some(u64::from_le(word))
+    }
+
+    /// As [`Self::word`], letters in lower case.
+    #[inline(always)]
+    pub(super) fn lower(self, offset: usize) -> Option<u64> {
+        self.word(offset).map(|word| word | LOWER)
+    }
 }
 
 /// Where the line that begins at `from` ends: the offset behind its CR LF. 0 where there is none within `len` bytes, or a
@@ -39,14 +55,15 @@ pub(super) fn lower(offset: usize) -> Option<u64> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn sipauth_line(from: u32, len: u32) -> u32 {
+    let Some(request) = Request::get() else { return 0 };
     for i in 0..REQUEST_ROOM / 8 {
         // In even steps: an offset that depends on what was read would be a state of its own for the verifier.
         let at = from as usize + 8 * i;
-        let Some(bytes) = word(at) else { return 0 };
+        let Some(bytes) = request.word(at) else { return 0 };
         let found = control(bytes);
         if found != 0 {
             let at = at + first(found);
-            return match word(at) {
+            return match request.word(at) {
                 Some(two) if two & 0xffff == 0x0a0d && at + 2 <= len as usize => (at + 2) as u32,
                 _ => 0,
             };
@@ -78,12 +95,13 @@ const fn first(marked: u64) -> usize {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn sipauth_seek(from: u32, to: u32, wanted: u64, mask: u64) -> u32 {
+    let Some(request) = Request::get() else { return 0 };
     let mut at = from as usize;
     for _ in 0..REQUEST_ROOM / 4 {
         if at >= to as usize {
             return 0;
         }
-        match lower(at) {
+        match request.lower(at) {
             Some(bytes) if bytes & mask == wanted => return at as u32,
             Some(_) => at += 1,
             None => return 0,
@@ -96,13 +114,14 @@ pub(super) extern "C" fn sipauth_seek(from: u32, to: u32, wanted: u64, mask: u64
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn sipauth_hash(from: u32, to: u32, seed: u64) -> u64 {
+    let Some(request) = Request::get() else { return seed };
     let mut hash = seed;
     let (mut at, to) = (from as usize, to as usize);
     for _ in 0..32 {
         if at >= to {
             break;
         }
-        let Some(mut bytes) = word(at) else { break };
+        let Some(mut bytes) = request.word(at) else { break };
         let left = to - at;
         if left < 8 {
             bytes &= u64::MAX >> (64 - 8 * (left as u32 & 7));

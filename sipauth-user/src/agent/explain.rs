@@ -56,7 +56,7 @@ impl Agent {
             },
         };
         let maps = self.maps();
-        let recorder = Recorder::new(&**maps);
+        let recorder = Recorder::new(&**maps, &view.source);
         // An ACK to the softswitch: one to an answer of the agent interests nobody.
         let decision = acknowledged(decide(&view, &recorder), AckTo::Softswitch);
         let accounts = self.accounts();

@@ -99,7 +99,9 @@ impl Agent {
             }
             settle(programs, &place.pins)
         };
-        self.with(&mut turn, put).unwrap_or(Ok(()))?;
+        if self.with(&mut turn, put).unwrap_or(Ok(false))? {
+            self.maps().renew_prefilter()?;
+        }
         // What an earlier agent had left was merged.
         if self.damage().is_none() {
             fill::flows(&self.maps(), &self.accounts().snapshot)?;
@@ -154,8 +156,11 @@ impl Agent {
         }
         let mut new = self.privileged.load(self.pins(), &sizes, &self.maps())?;
         fill::sources(&new.maps, &self.accounts().snapshot.tables())?;
+        // What the old programs learn from here on is in the old maps alone, or in a prefilter that the new programs do not have.
+        self.maps().suspend_prefilter();
+        new.maps.suspend_prefilter();
         if let Some(replacement) = &mut new.replacement {
-            replacement.copy(&new.maps)?;
+            replacement.copy(&new.maps).inspect_err(|_| self.renew())?;
         }
         let mut new = Some(new);
         let put =
@@ -171,28 +176,37 @@ impl Agent {
                 }
             };
             self.with(&mut turn, back);
+            self.renew();
             return Err(error);
         }
         let settled = self
             .with(&mut new, |place, programs| settle(programs, &place.pins))
-            .unwrap_or(Ok(()));
+            .unwrap_or(Ok(false));
         if let Some(new) = &new {
             self.set_maps(std::sync::Arc::clone(&new.maps));
         }
         *turn = new;
-        settled
+        self.renew();
+        settled.map(drop)
+    }
+
+    /// Puts the prefilter in force again.
+    fn renew(&self) {
+        if let Err(error) = self.maps().renew_prefilter() {
+            warn!(%error, "there is no prefilter: strangers cost more than they need to");
+        }
     }
 }
 
-/// The last part of a replacement, once the programs are in their places.
-fn settle(programs: &mut Programs, pins: &Pins) -> Result<(), DatapathError> {
+/// The last part of a replacement, once the programs are in their places; whether there was one. The prefilter is to be renewed then.
+fn settle(programs: &mut Programs, pins: &Pins) -> Result<bool, DatapathError> {
     let Some(replacement) = programs.replacement.take() else {
-        return Ok(());
+        return Ok(false);
     };
     replacement.merge(&programs.maps)?;
     replacement.pin(&programs.maps, pins)?;
     for (map, before) in replacement.names() {
         info!(map, before, now = programs.maps.capacity(map), "entries that the map has room for");
     }
-    Ok(())
+    Ok(true)
 }

@@ -6,6 +6,7 @@ use sipauth_common::{
     decide::{Content, Decision, Lookup, PacketView, decide},
     flow::{Ban, Flow, FlowKey},
     policy::modes,
+    prefilter::Possible,
     reason::Reason,
     sip::{Class, Method},
 };
@@ -42,6 +43,9 @@ impl Lookup for Model<'_> {
         } else {
             PortRole::default()
         }
+    }
+    fn possible(&self, _: &Address) -> Possible {
+        Possible::ALL
     }
     fn host(&self, address: &Address) -> Option<Policy> {
         self.0.host(address)

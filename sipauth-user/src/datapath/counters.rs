@@ -6,7 +6,7 @@ use sipauth_common::{
     config::LANES,
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
-    stats::{Bucket, EventStats, GatewayStats, LaneStats, RateKey},
+    stats::{Bucket, EventBudget, EventStats, GatewayStats, LaneStats, RateKey},
 };
 
 use super::{DatapathError, Maps, maps::at, sys};
@@ -50,12 +50,15 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn event_stats(&self) -> Result<EventStats> {
-        let all: Vec<EventStats> = self.per_cpu(abi::MAP_EVENT_STATS, 0)?;
-        Ok(all.into_iter().fold(EventStats::default(), |sum, one| EventStats {
-            sent: sum.sent + one.sent,
-            over_budget: sum.over_budget + one.over_budget,
-            lost: sum.lost + one.lost,
-        }))
+        let all: Vec<EventBudget> = self.per_cpu(abi::MAP_EVENT_STATS, 0)?;
+        Ok(all
+            .into_iter()
+            .map(|one| one.stats)
+            .fold(EventStats::default(), |sum, one| EventStats {
+                sent: sum.sent + one.sent,
+                over_budget: sum.over_budget + one.over_budget,
+                lost: sum.lost + one.lost,
+            }))
     }
 
     /// What gateways counted, in the order of `ids`.
@@ -112,7 +115,7 @@ impl Maps {
         self.visit(abi::MAP_BANS, see)
     }
 
-    fn visit<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, mut see: impl FnMut(&K, &V)) -> Result<Occupancy> {
+    pub(super) fn visit<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, mut see: impl FnMut(&K, &V)) -> Result<Occupancy> {
         let (mut entries, capacity) = (0, self.capacity(map));
         sys::visit(self.fd(map), capacity, 1, |key: &K, values: &[V]| {
             entries += 1;

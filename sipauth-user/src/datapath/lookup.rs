@@ -8,6 +8,7 @@ use sipauth_common::{
     decide::Lookup,
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
+    prefilter::Possible,
 };
 
 use super::{Maps, monotonic_ns};
@@ -20,6 +21,10 @@ impl Lookup for Maps {
 
     fn port_role(&self, port: u16) -> PortRole {
         self.get(abi::MAP_PORT_ROLES, &u32::from(port)).ok().flatten().unwrap_or_default()
+    }
+
+    fn possible(&self, address: &Address) -> Possible {
+        self.prefilter.possible(address)
     }
 
     fn host(&self, address: &Address) -> Option<Policy> {

@@ -21,12 +21,13 @@ use sipauth_common::{
     stats::{Bucket, Count, GatewayStats, RateKey},
 };
 
-use super::{DatapathError, sys};
+use super::{DatapathError, prefilter::Prefilter, sys};
 
 /// Handles of all maps. All operations take `&self`: the kernel orders them.
 pub struct Maps {
     all: HashMap<&'static str, Handle>,
     pub(super) cpus: usize,
+    pub(super) prefilter: Prefilter,
 }
 
 /// One map.
@@ -56,7 +57,13 @@ impl Maps {
             path: "/sys/devices/system/cpu/possible".into(),
             source,
         })?;
-        Ok(Self { all, cpus })
+        Self::new(all, cpus)
+    }
+
+    fn new(all: HashMap<&'static str, Handle>, cpus: usize) -> Result<Self> {
+        let lines: &Handle = &all[abi::MAP_PREFILTER];
+        let prefilter = Prefilter::of(&lines.fd, lines.entries).map_err(at(abi::MAP_PREFILTER))?;
+        Ok(Self { all, cpus, prefilter })
     }
 
     /// The same maps, but for those of which this has another.
@@ -67,7 +74,7 @@ impl Maps {
             let data = fd.and_then(|fd| MapData::from_fd(fd).map_err(io::Error::other));
             all.insert(*name, data.and_then(|data| Handle::of(&data)).map_err(at(name))?);
         }
-        Ok(Self { all, cpus: self.cpus })
+        Self::new(all, self.cpus)
     }
 
     pub(super) fn handle(&self, map: &'static str) -> &Handle {
@@ -147,6 +154,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer; `E2BIG` when the map is full.
     pub fn put_host(&self, address: &Address, policy: &Policy) -> Result<()> {
+        let _entering = self.prefilter.enter(address);
         match address.v4() {
             Some(word) => self.put(abi::MAP_HOSTS_V4, &word, policy),
             None => self.put(abi::MAP_HOSTS_V6, address, policy),
@@ -158,6 +166,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer, and how many were written before.
     pub fn put_hosts(&self, hosts: &[(Address, Policy)]) -> std::result::Result<(), (usize, DatapathError)> {
+        let _entering = self.prefilter.enter_all(hosts.iter().map(|(address, _)| address));
         let policies: Vec<Policy> = hosts.iter().map(|(_, policy)| *policy).collect();
         let words: Vec<u32> = hosts.iter().filter_map(|(address, _)| address.v4()).collect();
         if words.len() == hosts.len() {
@@ -183,6 +192,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer; `ENOSPC` when the map is full.
     pub fn put_net(&self, network: &Address, prefix: u8, policy: &Policy) -> Result<()> {
+        let _entering = self.prefilter.enter_net(network, prefix);
         match v4_key(network, prefix) {
             Some(key) => self.put(abi::MAP_NETS_V4, &key, policy),
             None => self.put(abi::MAP_NETS_V6, &Key::new(u32::from(prefix), *network), policy),
@@ -253,6 +263,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn put_peer(&self, address: &Address, seen_ns: u64) -> Result<()> {
+        let _entering = self.prefilter.enter(address);
         self.put(abi::MAP_PEERS, address, &seen_ns)
     }
 
@@ -277,6 +288,7 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn put_ban(&self, address: &Address, ban: &Ban) -> Result<()> {
+        let _entering = self.prefilter.enter(address);
         self.put(abi::MAP_BANS, address, ban)
     }
 

@@ -5,6 +5,8 @@
 
 use sipauth_common::abi;
 
+use super::prefilter::prefilter_lines;
+
 /// What the maps that hold gateways must have room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
@@ -43,7 +45,8 @@ impl Sizes {
     pub fn new(demand: &Demand, bounds: &Bounds) -> Self {
         let Bounds { flows, peers, bans } = *bounds;
         let [v4, v6, ports, gateways, ..] = demand.entries().map(room);
-        Self([v4, v6, ports, gateways, flows, peers, bans, PUNT_RATE]).grown(demand)
+        let sizes = Self([v4, v6, ports, gateways, flows, peers, bans, PUNT_RATE, abi::LEAST_ENTRIES]).grown(demand);
+        sizes.with_prefilter()
     }
 
     /// For tests and measurements that fill maps without asking for room.
@@ -85,7 +88,15 @@ impl Sizes {
                 *size = room(needed);
             }
         }
-        grown
+        if grown == *self { grown } else { grown.with_prefilter() }
+    }
+
+    /// With as many lines of the prefilter as all that it knows of may need, or more.
+    fn with_prefilter(mut self) -> Self {
+        let [v4, v6, _, _, _, peers, bans, _, lines] = &mut self.0;
+        let entries = [v4, v6, peers, bans].map(|size| *size as usize).iter().sum();
+        *lines = prefilter_lines(entries).max(*lines);
+        self
     }
 
     /// Length of [`Self::to_bytes`].
@@ -135,7 +146,7 @@ impl Sizes {
                 *size = present;
             }
         }
-        chosen
+        chosen.with_prefilter()
     }
 }
 
@@ -144,7 +155,7 @@ impl Demand {
     const fn entries(&self) -> [usize; abi::SIZED.len()] {
         let [v4, v6] = self.hosts;
         // What is not known beforehand makes no demand.
-        [v4, v6, self.ports, self.gateways, 0, 0, self.bans, 0]
+        [v4, v6, self.ports, self.gateways, 0, 0, self.bans, 0, 0]
     }
 
     /// The maps that have no room for this, and how many entries it would take.
@@ -221,6 +232,8 @@ mod tests {
     fn what_has_no_room_grows_and_nothing_else_changes() {
         let sizes = Sizes::new(&ip(3), &BOUNDS);
         assert_eq!(sizes.grown(&ip(900)), sizes);
+        let grown = sizes.grown(&ip(200_000));
+        assert!(grown.of(abi::MAP_PREFILTER) > sizes.of(abi::MAP_PREFILTER));
         let grown = sizes.grown(&ip(2_000));
         assert_eq!(grown.of(abi::MAP_HOSTS_V4), Some(4_096));
         assert_eq!(grown.of(abi::MAP_GATEWAY_STATS), Some(4_096));

@@ -5,9 +5,10 @@ use std::cell::RefCell;
 use sipauth_common::{
     address::Address,
     config::{Config, PortRole},
-    decide::Lookup,
+    decide::{Lookup, Sifted},
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
+    prefilter::Possible,
 };
 
 /// A question of the decision, with the answer.
@@ -35,17 +36,17 @@ pub enum Asked {
 
 /// Passes questions on and notes them. The time stands still, so that what is told about it fits the decision.
 pub struct Recorder<'a, L> {
-    maps: &'a L,
+    maps: Sifted<'a, L>,
     now: u64,
     asked: RefCell<Vec<Asked>>,
 }
 
 impl<'a, L: Lookup> Recorder<'a, L> {
-    /// Over these maps, from now on.
+    /// Over these maps, from now on, for a packet of this source.
     #[must_use]
-    pub fn new(maps: &'a L) -> Self {
+    pub fn new(maps: &'a L, source: &Address) -> Self {
         Self {
-            maps,
+            maps: Sifted::new(maps, source),
             now: maps.now(),
             asked: RefCell::default(),
         }
@@ -70,6 +71,11 @@ impl<L: Lookup> Lookup for Recorder<'_, L> {
 
     fn port_role(&self, port: u16) -> PortRole {
         self.note(self.maps.port_role(port), |role| Asked::PortRole(port, role))
+    }
+
+    /// What the prefilter rules out is noted as not found: for whoever reads that there is no difference.
+    fn possible(&self, _: &Address) -> Possible {
+        Possible::ALL
     }
 
     fn host(&self, address: &Address) -> Option<Policy> {

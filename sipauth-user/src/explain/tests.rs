@@ -9,6 +9,7 @@ use sipauth_common::{
     decide::{Content, Lookup, PacketView, decide},
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
+    prefilter::Possible,
     reason::Reason,
     sip::{Class, Method},
 };
@@ -48,6 +49,9 @@ impl Lookup for World {
             },
             reserved: 0,
         }
+    }
+    fn possible(&self, _: &Address) -> Possible {
+        Possible::ALL
     }
     fn host(&self, address: &Address) -> Option<Policy> {
         self.snapshot.tables().host(address)
@@ -130,7 +134,7 @@ const INVITE: Content = Content::Udp(Class::Request(Method::Invite));
 const BYE: Content = Content::Udp(Class::Request(Method::Bye));
 
 fn told(world: &World, packet: &PacketView) -> (Reason, Vec<String>) {
-    let recorder = Recorder::new(world);
+    let recorder = Recorder::new(world, &packet.source);
     let decision = decide(packet, &recorder);
     let story = Story {
         packet,

@@ -68,6 +68,10 @@ impl Random {
 /// Fills the tables; times are far from now in either direction.
 fn tables(bench: &mut Bench, r: &mut Random) {
     bench.clear();
+    // Old bits go, or stay.
+    if r.one_in(4) {
+        bench.programs.maps.renew_prefilter().expect("PREFILTER");
+    }
     let now = bench.tables.now;
     let mut config = bench.config(r.of(&[
         DefaultPolicy::Deny,
@@ -101,8 +105,8 @@ fn tables(bench: &mut Bench, r: &mut Random) {
                 bench.host(at, policy);
                 128
             }
-            _ if at.v4().is_some() => r.of(&[96, 104, 112, 119, 120, 124, 126, 127, 128]),
-            _ => r.of(&[0, 16, 32, 47, 48, 64, 123, 127, 128]),
+            _ if at.v4().is_some() => r.of(&[96, 99, 104, 110, 112, 119, 120, 124, 126, 127, 128]),
+            _ => r.of(&[0, 7, 16, 24, 29, 32, 47, 48, 64, 123, 127, 128]),
         };
         if !bench.tables.hosts.contains_key(&at) || prefix != 128 {
             bench.net(at, prefix, policy);
@@ -151,6 +155,10 @@ fn tables(bench: &mut Bench, r: &mut Random) {
                 reserved: 0,
             },
         );
+    }
+    // What was set one by one, or all from the maps.
+    if r.one_in(4) {
+        bench.programs.maps.renew_prefilter().expect("PREFILTER");
     }
 }
 
