@@ -1,12 +1,15 @@
-//! `cargo xtask bench`: measurements, each with its method in its own file, and its figures as JSON in `target/bench`.
+//! `cargo xtask bench`: measurements, each with its method in its own file, and its figures as a table, as JSON
+//! and as a chart in `target/bench`.
 
 mod calls;
+mod chart;
 mod cpu;
+mod figures;
 mod sides;
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Subcommand;
 
 use crate::shell;
@@ -38,9 +41,5 @@ fn release_build() -> Result<PathBuf> {
 
 /// Writes the figures of a measurement.
 fn save(name: &str, figures: &serde_json::Value) -> Result<PathBuf> {
-    let directory = shell::target_dir().join("bench");
-    fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-    let path = directory.join(format!("{name}.json"));
-    fs::write(&path, format!("{figures:#}\n")).with_context(|| path.display().to_string())?;
-    Ok(path)
+    figures::write(&format!("{name}.json"), &format!("{figures:#}\n"))
 }

@@ -20,11 +20,12 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 use sipauth_tests::lab::{Host, Lab};
 
 use super::{
+    chart::{self, Bar, Head, Tone},
+    figures::{self, Spread},
     release_build, save,
     sides::{Cost, Side, measure},
 };
@@ -129,15 +130,18 @@ fn again(mut run: impl FnMut() -> Result<Cost>) -> Result<Cost> {
 }
 
 fn report(options: &Options, rows: &[Row]) -> Result<()> {
+    let of = |row: &Row, part: &dyn Fn(&Cost) -> f64| Spread::of(&row.costs.iter().map(part).collect::<Vec<_>>());
     let floor = |side: Side, part: fn(&Cost) -> f64| {
         let row = rows.iter().find(|row| row.side == side);
-        median(row.into_iter().flat_map(|row| row.costs.iter().map(part)))
+        row.map_or(f64::NAN, |row| of(row, &part).median)
     };
     let (caller, switch) = (floor(Side::Digest, |cost| cost.caller), floor(Side::Plain, |cost| cost.switch));
     let machine = floor(Side::Digest, |cost| cost.machine);
-    let total = |cost: &Cost| cost.middle + (cost.caller - caller) + (cost.switch - switch);
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_header([
+    let each = |row: &Row| -> Vec<f64> {
+        let total = |cost: &Cost| cost.middle + (cost.caller - caller) + (cost.switch - switch);
+        row.costs.iter().map(total).collect()
+    };
+    let mut table = figures::table(&[
         "µs of CPU a call",
         "own processes",
         "in the caller's",
@@ -149,73 +153,62 @@ fn report(options: &Options, rows: &[Row]) -> Result<()> {
         "rounds",
     ]);
     let measured = || rows.iter().filter(|row| !row.side.is_floor());
-    let of = |row: &Row| median(row.costs.iter().map(total));
-    let sipauth = measured().find(|row| row.side == Side::Sipauth).map_or(f64::NAN, of);
+    let sipauth = measured()
+        .find(|row| row.side == Side::Sipauth)
+        .map_or(f64::NAN, |row| Spread::of(&each(row)).median);
     let mut figures = Vec::new();
+    let mut bars = Vec::new();
     for row in measured().filter(|row| !row.costs.is_empty()) {
-        let each: Vec<f64> = row.costs.iter().map(total).collect();
-        let (least, most) = each.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), &one| {
-            (least.min(one), most.max(one))
-        });
-        let part = |part: fn(&Cost) -> f64| median(row.costs.iter().map(part));
         let parts = [
-            part(|cost| cost.middle),
-            part(|cost| cost.caller) - caller,
-            part(|cost| cost.switch) - switch,
+            of(row, &|cost| cost.middle).median,
+            of(row, &|cost| cost.caller).median - caller,
+            of(row, &|cost| cost.switch).median - switch,
         ];
-        let busy = part(|cost| cost.machine) - machine;
+        let busy = of(row, &|cost| cost.machine).median - machine;
+        let together = Spread::of(&each(row));
+        let times = together.median / sipauth;
         table.add_row([
             row.side.label().to_owned(),
             format!("{:.1}", parts[0]),
             format!("{:+.1}", parts[1]),
             format!("{:+.1}", parts[2]),
-            format!("{:.1}", of(row)),
-            format!("{least:.1} to {most:.1}"),
+            format!("{:.1}", together.median),
+            format!("{:.1} to {:.1}", together.least, together.most),
             format!("{busy:.1}"),
-            format!("{:.1}", of(row) / sipauth),
+            format!("{times:.1}"),
             row.costs.len().to_string(),
         ]);
         figures.push(json!({
-            "side": row.side.label(), "own": parts[0], "caller": parts[1], "switch": parts[2], "together": of(row), "rounds": each,
-            "machine": busy, "times_sipauth": of(row) / sipauth,
+            "side": row.side.label(), "own": parts[0], "caller": parts[1], "switch": parts[2], "together": together.json(),
+            "rounds": each(row), "machine": busy, "times_sipauth": times,
         }));
+        bars.push(Bar {
+            label: row.side.label().to_owned(),
+            value: together,
+            tone: match row.side {
+                Side::Sipauth => Tone::Ours,
+                Side::Stateless => Tone::Other,
+                _ => Tone::Another,
+            },
+        });
     }
-    for column in 1..9 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    println!("\n{table}");
-    let path = save(
+    figures::show(&mut table);
+    save(
         "calls",
         &json!({
             "calls": options.calls, "rounds": options.rounds, "rate": options.rate, "sides": figures,
-            "floor": { "caller": caller, "switch": switch, "machine": machine },
+            "floor": { "caller": caller, "switch": switch, "machine": machine }, "machine": figures::machine(),
         }),
     )?;
-    println!("{}", path.display());
+    let head = Head {
+        title: "CPU time of a call with digest",
+        subtitle: &format!(
+            "INVITE to BYE, {} calls a second; {}",
+            figures::thousands(options.rate.into()),
+            figures::machine()
+        ),
+        axis: "µs of CPU a call, all processes and the kernel's part",
+    };
+    figures::write("calls.svg", &chart::bars(&head, &[(String::new(), bars)])?)?;
     Ok(())
-}
-
-/// Not a number for none.
-fn median(of: impl Iterator<Item = f64>) -> f64 {
-    let mut all: Vec<f64> = of.collect();
-    all.sort_by(f64::total_cmp);
-    match all.len() {
-        0 => f64::NAN,
-        n if n % 2 == 1 => all[n / 2],
-        n => f64::midpoint(all[n / 2 - 1], all[n / 2]),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median;
-
-    #[test]
-    fn the_median_is_the_middle_or_between_the_two_in_the_middle() {
-        assert!((median([5.0, 1.0, 3.0].into_iter()) - 3.0).abs() < 1e-9);
-        assert!((median([4.0, 1.0, 3.0, 2.0].into_iter()) - 2.5).abs() < 1e-9);
-        assert!(median(std::iter::empty()).is_nan());
-    }
 }
