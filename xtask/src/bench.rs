@@ -1,10 +1,15 @@
 //! `cargo xtask bench`: measurements, each with its method in its own file, and its figures as a table, as JSON
 //! and as a chart in `target/bench`.
 
+mod addresses;
 mod calls;
 mod chart;
 mod cpu;
 mod figures;
+mod generator;
+mod pps;
+mod publish;
+mod receivers;
 mod sides;
 
 use std::path::PathBuf;
@@ -19,6 +24,8 @@ use crate::shell;
 pub(crate) enum What {
     /// CPU time of a call with digest, beside Kamailio doing the same
     Calls(calls::Options),
+    /// Packets per second that are refused, beside an empty program, xdp-filter, nftables and ipset
+    Pps(pps::Options),
 }
 
 /// Measures.
@@ -30,6 +37,7 @@ pub(crate) fn run(what: &What) -> Result<()> {
     sipauth_tests::cleanup::on_ctrl_c()?;
     match what {
         What::Calls(options) => calls::run(options),
+        What::Pps(options) => pps::run(options),
     }
 }
 
