@@ -5,7 +5,9 @@ mod addresses;
 mod calls;
 mod chart;
 mod cpu;
+mod delays;
 mod figures;
+mod flood;
 mod generator;
 mod pps;
 mod publish;
@@ -26,6 +28,8 @@ pub(crate) enum What {
     Calls(calls::Options),
     /// Packets per second that are refused, beside an empty program, xdp-filter, nftables and ipset
     Pps(pps::Options),
+    /// Calls and their delays with and without a flood, beside nftables and Kamailio
+    Flood(flood::Options),
 }
 
 /// Measures.
@@ -38,6 +42,7 @@ pub(crate) fn run(what: &What) -> Result<()> {
     match what {
         What::Calls(options) => calls::run(options),
         What::Pps(options) => pps::run(options),
+        What::Flood(options) => flood::run(options),
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) fn pin(to: &[usize]) -> Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("processors {to:?}"))
 }
 
-/// The calling thread goes before all others of its processor, so that its times are its own on a machine that does other things too.
+/// The calling thread, and what it starts from now on, goes before all others of its processor, so that its times are its own on a machine that does other things too.
 pub(super) fn prefer() -> Result<()> {
     // SAFETY: no preconditions; zero is the calling thread.
     let done = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };

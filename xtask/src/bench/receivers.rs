@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{PerCpuArray, PerCpuHashMap, PerCpuValues},
@@ -19,7 +19,7 @@ use sipauth_tests::{
     lab::{Host, Lab},
 };
 
-use super::{addresses, generator};
+use super::{addresses, generator, sides};
 
 /// xdp-filter's own size of its table, which is set larger where more are allowed.
 const XDP_FILTER_ENTRIES: u32 = 10_000;
@@ -29,6 +29,8 @@ const XDP_FILTER_SOURCE: u64 = 1;
 const XDP_DROP: u32 = 1;
 /// Packets with an allowed source that show that the allowed are let through.
 const CONTROL: u64 = 64;
+/// Room for the callers of the lab.
+const SPARE: u32 = 16;
 
 /// Who refuses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +83,8 @@ enum Installed<'a> {
 impl<'a> Receiver<'a> {
     /// With `count` addresses allowed.
     pub(super) fn install(lab: &'a Lab, side: Side, count: u32, binary: &Path, object: &PathBuf) -> Result<Self> {
+        // A queue for each processor, as a card has: else the calls' packets and the generator's would be taken by whichever of the two comes first.
+        lab.run(Host::Softswitch, &["ethtool", "-L", "eth0", "rx", &processors()?.to_string()])?;
         // Without a program on it, a link takes redirected frames only so.
         lab.run(Host::Softswitch, &["ethtool", "-K", "eth0", "gro", "on"])?;
         let installed = match side {
@@ -115,6 +119,28 @@ impl<'a> Receiver<'a> {
             after[1] - before[1]
         );
         Ok(())
+    }
+
+    /// Admits the callers of the lab as well: by address, by address and port, by password (which nftables leaves to who is behind it).
+    pub(super) fn admit_callers(&self) -> Result<()> {
+        let [by_ip, by_port, by_password] = [Host::CarrierIp, Host::CarrierPort, Host::PbxPassword].map(|host| host.v4().to_string());
+        match &self.installed {
+            Installed::Sipauth(agent) => {
+                agent.add("by-ip", "ip", &["--address", &by_ip])?;
+                agent.add("by-port", "ip-port", &["--address", &by_port, "--port", "5060"])?;
+                agent.add_password("by-password", sides::USER, sides::PASSWORD, &[&by_password])
+            }
+            Installed::Nft(family) => {
+                let rules = format!(
+                    "add element {family} bench allowed {{ {by_ip}, {by_password} }}\n\
+                     add set {family} bench endpoints {{ type ipv4_addr . inet_service; size {SPARE}; }}\n\
+                     add element {family} bench endpoints {{ {by_port} . 5060 }}\n\
+                     insert rule {family} bench in udp dport 5060 ip saddr . udp sport @endpoints accept\n"
+                );
+                self.lab.run_with_input(Host::Softswitch, &["nft", "-f", "-"], &rules)
+            }
+            Installed::Floor(_) | Installed::XdpFilter(_) | Installed::Ipset => bail!("these callers are for sipauth and nftables"),
+        }
     }
 
     /// Packets so far: that arrived, and that were refused.
@@ -194,13 +220,18 @@ fn xdp_filter(lab: &Lab, count: u32) -> Result<Ebpf> {
         .with_context(|| object.display().to_string())?;
     let map = programs.map_mut("filter_ipv4").context("xdp-filter has no filter_ipv4")?;
     let mut filter: PerCpuHashMap<_, u32, u64> = map.try_into()?;
-    let processors = nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))?;
+    let processors = processors()?;
     for address in addresses::list(count) {
         let value = PerCpuValues::try_from(vec![XDP_FILTER_SOURCE; processors])?;
         filter.insert(u32::from_ne_bytes(address.octets()), value, 0)?;
     }
     generator::attach(lab, &mut programs, "xdpfilt_dny_ip")?;
     Ok(programs)
+}
+
+/// Those that the kernel may ever have, for each of which a link has a queue.
+fn processors() -> Result<usize> {
+    nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))
 }
 
 fn xdp_filter_object() -> Result<PathBuf> {
@@ -216,8 +247,9 @@ fn xdp_filter_object() -> Result<PathBuf> {
 /// With a size the set becomes a table of that many slots; without, one that grows, which is slower.
 fn nft(lab: &Lab, count: u32, family: &'static str, hook: &str) -> Result<Installed<'static>> {
     let elements = join(", ", addresses::list(count))?;
+    let size = count + SPARE;
     let rules = format!(
-        "table {family} bench {{\n counter refused {{ }}\n set allowed {{\n  type ipv4_addr\n  size {count}\n  elements = {{ {elements} }}\n }}\n \
+        "table {family} bench {{\n counter refused {{ }}\n set allowed {{\n  type ipv4_addr\n  size {size}\n  elements = {{ {elements} }}\n }}\n \
          chain in {{\n  type filter hook {hook}; policy accept;\n  udp dport 5060 ip saddr != @allowed counter name refused drop\n }}\n}}\n"
     );
     lab.run_with_input(Host::Softswitch, &["nft", "-f", "-"], &rules).map_err(short)?;
