@@ -9,9 +9,11 @@ mod delays;
 mod figures;
 mod flood;
 mod generator;
+mod memory;
 mod pps;
 mod publish;
 mod receivers;
+mod scale;
 mod sides;
 
 use std::path::PathBuf;
@@ -30,6 +32,8 @@ pub(crate) enum What {
     Pps(pps::Options),
     /// Calls and their delays with and without a flood, beside nftables and Kamailio
     Flood(flood::Options),
+    /// Time and memory of 10,000, 100,000 and 1,000,000 gateways
+    Scale(scale::Options),
 }
 
 /// Measures.
@@ -43,6 +47,7 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Calls(options) => calls::run(options),
         What::Pps(options) => pps::run(options),
         What::Flood(options) => flood::run(options),
+        What::Scale(options) => scale::run(options),
     }
 }
 
