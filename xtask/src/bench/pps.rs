@@ -73,6 +73,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     heading("build");
     let binary = options.binary.clone().map_or_else(release_build, Ok)?;
     let object = generator::build()?;
+    let machine = figures::machine();
     let (own, others) = cpu::split()?;
     cpu::pin(&others)?;
     heading(&format!("{} allowed addresses each", options.allowed));
@@ -105,7 +106,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
             row.turns.push(turn);
         }
     }
-    report(options, &rows, notes)
+    report(options, &machine, &rows, notes)
 }
 
 impl Row<'_> {
@@ -136,7 +137,7 @@ impl Row<'_> {
     }
 }
 
-fn report(options: &Options, rows: &[Row<'_>], mut notes: Vec<String>) -> Result<()> {
+fn report(options: &Options, machine: &str, rows: &[Row<'_>], mut notes: Vec<String>) -> Result<()> {
     let find = |side: Side| rows.iter().find(|row| row.side == side);
     let (Some(floor), Some(sipauth)) = (find(Side::Floor), find(Side::Sipauth)) else {
         anyhow::bail!("neither floor nor sipauth was measured");
@@ -199,16 +200,11 @@ fn report(options: &Options, rows: &[Row<'_>], mut notes: Vec<String>) -> Result
         ));
     }
     let allowed = figures::thousands(u64::from(options.allowed));
+    let percent = reached * 100.0;
     let chart = chart::bars(
         &Head {
-            title: &format!(
-                "Refusing packets over veth runs at {:.0} % of the rate of an empty program",
-                reached * 100.0
-            ),
-            subtitle: &format!(
-                "{allowed} addresses allowed, random sources, generator on the same core; {}",
-                figures::machine()
-            ),
+            title: &format!("sipauth refuses packets at {percent:.0} % of an empty program's rate"),
+            subtitle: &format!("{allowed} addresses allowed, random sources, over veth; {machine}"),
             axis: "million packets a second, each of 400 bytes, all refused",
         },
         &[(String::new(), bars)],

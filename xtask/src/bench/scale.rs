@@ -274,7 +274,7 @@ fn report(rows: &[Row]) -> Result<()> {
                 "{} gateways load in {slowest:.1} s",
                 figures::thousands(u64::from(largest.gateways))
             ),
-            subtitle: &format!("sipauth apply of a file, until the kernel enforces it; {}", figures::machine()),
+            subtitle: &format!("sipauth apply of a file to a running agent; {}", figures::machine()),
             axis: "seconds, the command's own start included",
         },
         &[(String::new(), bars)],
