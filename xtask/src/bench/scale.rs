@@ -11,14 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde_json::json;
 use sipauth_tests::{agent::Agent, lab::Lab};
 
 use super::{
     addresses,
-    chart::{self, Bar, Head, Tone},
+    chart::{self, Head, Line, Tone},
     figures::{self, Spread},
     memory,
     publish::{goal, publish},
@@ -213,7 +213,8 @@ fn report(rows: &[Row]) -> Result<()> {
         "agent, MB",
         "agent at most, MB",
     ]);
-    let (mut sizes, mut notes, mut bars) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut sizes, mut notes) = (Vec::new(), Vec::new());
+    let (mut places, mut loads, mut restarts) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
         let of = |figure: fn(&Took) -> f64| Spread::of(&row.rounds.iter().map(figure).collect::<Vec<_>>());
         let name = figures::thousands(u64::from(row.gateways));
@@ -243,11 +244,9 @@ fn report(rows: &[Row]) -> Result<()> {
                 format!("{:.0}", memory[1].median / 1e6),
                 format!("{:.0}", memory[2].median / 1e6),
             ]);
-            bars.push(Bar {
-                label: format!("{name} gateways"),
-                value: load,
-                tone: Tone::Ours,
-            });
+            places.push(name.clone());
+            loads.push(load);
+            restarts.push(restart);
         }
         if row.gateways == GOAL_SIZE {
             let met = row.failed.is_none() && load.median < GOAL_LOAD && memory[0].median < GOAL_MEMORY;
@@ -262,22 +261,26 @@ fn report(rows: &[Row]) -> Result<()> {
             ));
         }
     }
-    let largest = rows
-        .iter()
-        .rev()
-        .find(|row| !row.rounds.is_empty())
-        .context("no size could be had")?;
-    let slowest = Spread::of(&largest.rounds.iter().map(|took| took.load).collect::<Vec<_>>()).median;
-    let chart = chart::bars(
+    let (Some(most), Some(slowest)) = (places.last(), loads.last()) else {
+        bail!("no size could be had: {}", notes.join(" "));
+    };
+    let line = |label: &str, values, tone| Line {
+        label: label.to_owned(),
+        values,
+        tone,
+    };
+    let chart = chart::lines(
         &Head {
-            title: &format!(
-                "{} gateways load in {slowest:.1} s",
-                figures::thousands(u64::from(largest.gateways))
-            ),
-            subtitle: &format!("sipauth apply of a file to a running agent; {}", figures::machine()),
-            axis: "seconds, the command's own start included",
+            title: &format!("{most} gateways are enforced after {:.1} s", slowest.median),
+            subtitle: &format!("one address each, from a file; {}", figures::machine()),
+            axis: "seconds",
         },
-        &[(String::new(), bars)],
+        "gateways",
+        &places,
+        &[
+            line("applied", loads, Tone::Ours),
+            line("started", restarts, Tone::Another),
+        ],
     )?;
     publish("scale", &mut table, &notes, &chart, &json!({ "sizes": sizes, "notes": notes }))
 }
