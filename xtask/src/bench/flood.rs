@@ -18,6 +18,7 @@ use clap::Args;
 use serde_json::json;
 use sipauth_tests::{
     lab::{Host, Lab},
+    napi::Napi,
     peers::{Call, Uas, Via},
 };
 
@@ -113,6 +114,8 @@ struct Row<'a> {
     receiver: Receiver<'a>,
     /// Without and with the flood.
     turns: [Vec<Turn>; 2],
+    /// The kernel program answers itself, and both have the same link.
+    _napi: Napi,
     _kamailio: Option<Kamailio<'a>>,
     _switch: Uas,
 }
@@ -169,6 +172,7 @@ impl<'a> Row<'a> {
             generator: Generator::new(lab, object)?,
             receiver,
             turns: [Vec::new(), Vec::new()],
+            _napi: lab.receives_from_xdp(Host::Softswitch)?,
             _switch: if ours {
                 Uas::softswitch(lab, Via::Udp4)?
             } else {

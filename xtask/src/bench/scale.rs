@@ -277,10 +277,7 @@ fn report(rows: &[Row]) -> Result<()> {
         },
         "gateways",
         &places,
-        &[
-            line("applied", loads, Tone::Ours),
-            line("started", restarts, Tone::Another),
-        ],
+        &[line("applied", loads, Tone::Ours), line("started", restarts, Tone::Another)],
     )?;
     publish("scale", &mut table, &notes, &chart, &json!({ "sizes": sizes, "notes": notes }))
 }
