@@ -55,7 +55,7 @@ pub(crate) struct Options {
     /// Rounds; in each, both have a turn without the flood and one with it
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// One short round
+    /// One short round, with 10,000 addresses
     #[arg(long)]
     short: bool,
     /// Measure this sipauth, instead of building one
