@@ -1,12 +1,13 @@
 //! CPU time of processes and of the machine, in microseconds.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     sys::resource::{UsageWho, getrusage},
     sys::time::TimeValLike as _,
+    time::{ClockId, clock_gettime},
     unistd::Pid,
 };
 
@@ -31,6 +32,11 @@ pub(super) fn of_group(group: u32) -> Result<i64> {
         }
     }
     Ok(ticks * TICK)
+}
+
+/// User and system time of the calling thread, exact to the nanosecond.
+pub(super) fn of_thread() -> Result<Duration> {
+    Ok(Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?))
 }
 
 /// User and system time of the children that have ended and were waited for.

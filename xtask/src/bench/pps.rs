@@ -2,7 +2,8 @@
 //!
 //! Each receiver has a lab of its own and stays installed; in each round each has its turn of the same generator, with the same frames from random
 //! sources of which none is allowed. Generator and receiver share one processor, so the time of a packet is that of making it, of the
-//! link, and of refusing it. An empty program that drops is the floor, measured in each round as well: what is above it is the price of the filter.
+//! link, and of refusing it; it is taken from the processor's clock of the sending thread, so what else the machine does is not in it, nor that
+//! the kernel waits at the end of each call. An empty program that drops is the floor, measured in each round as well: what is above it is the price of the filter.
 //! That every packet was refused by the thing under test is checked, by the counters of the link and of the thing itself, in every turn.
 
 use std::{path::PathBuf, time::Duration};
@@ -150,7 +151,7 @@ fn report(allowed: u32, machine: &str, rows: &[Row<'_>], mut notes: Vec<String>)
     let ratio = |row: &Row<'_>| row.against(floor, |own, floor| floor / own);
     let mut table = figures::table(&[
         "refused packets",
-        "Mpps",
+        "Mpps of a core",
         "least and most",
         "ns a packet",
         "ns above the floor",
@@ -209,7 +210,7 @@ fn report(allowed: u32, machine: &str, rows: &[Row<'_>], mut notes: Vec<String>)
         &Head {
             title: &format!("sipauth refuses packets at {percent:.0} % of an empty program's rate"),
             subtitle: &format!("{addresses} addresses allowed, random sources, over veth; {machine}"),
-            axis: "million packets a second, each of 400 bytes, all refused",
+            axis: "million packets a second of a core, each of 400 bytes, all refused",
         },
         &[(String::new(), bars)],
     )?;
