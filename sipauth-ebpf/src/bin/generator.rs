@@ -2,6 +2,10 @@
 //!
 //! Both are for measurements alone, and no part of the agent. The bench runs [`generate`] with `BPF_PROG_TEST_RUN` on live frames: what it
 //! writes goes on the wire.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "the target has 64 bits, and sums are folded before they are cut"
+)]
 #![no_std]
 #![no_main]
 
