@@ -58,6 +58,7 @@ pub struct Agent<'a> {
     bpffs: PathBuf,
     log: PathBuf,
     prefix: Vec<String>,
+    patience: Duration,
 }
 
 /// A user without rights, for [`Agent::as_nobody`].
@@ -95,6 +96,7 @@ impl<'a> Agent<'a> {
             bpffs: lab.bpffs().join(format!("agent-{n}")),
             state,
             prefix: Vec::new(),
+            patience: Duration::from_secs(20),
         })
     }
 
@@ -162,6 +164,13 @@ impl<'a> Agent<'a> {
         self.options = options.iter().map(ToString::to_string).collect();
     }
 
+    /// Waits so long for it to be ready, instead of twenty seconds: for a store with very many gateways.
+    #[must_use]
+    pub const fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Runs this binary instead.
     #[must_use]
     pub fn with_binary(mut self, binary: PathBuf) -> Self {
@@ -196,8 +205,9 @@ impl<'a> Agent<'a> {
                 bail!("sipauth run: {status}\n{}", self.log_since(before));
             }
             ensure!(
-                begin.elapsed() < Duration::from_secs(20),
-                "sipauth is not ready after 20 s\n{}",
+                begin.elapsed() < self.patience,
+                "sipauth is not ready after {} s\n{}",
+                self.patience.as_secs(),
                 self.log_tail()
             );
             std::thread::sleep(Duration::from_millis(5));

@@ -287,7 +287,11 @@ fn send_batch(socket: &OwnedFd, frames: &mut [Vec<u8>]) -> anyhow::Result<u64> {
     }
 }
 
-fn mac(lab: &Lab, host: Host) -> anyhow::Result<[u8; 6]> {
+/// Address of a host's interface.
+///
+/// # Errors
+/// When it has none.
+pub fn mac(lab: &Lab, host: Host) -> anyhow::Result<[u8; 6]> {
     let links: serde_json::Value = serde_json::from_str(&lab.run(host, &["ip", "-json", "link", "show", "eth0"])?)?;
     let text = links[0]["address"].as_str().context("no address of eth0")?;
     let mut mac = [0; 6];

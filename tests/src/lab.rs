@@ -264,12 +264,28 @@ impl Lab {
         run(self.command(host, program).args(rest))
     }
 
+    /// As [`Lab::run`], with standard input.
+    ///
+    /// # Errors
+    /// As [`Lab::run`].
+    pub fn run_with_input(&self, host: Host, args: &[&str], input: &str) -> anyhow::Result<()> {
+        self.feed(host.name(), args, input)
+    }
+
     /// Calls `f` in a host's namespace, in a thread of its own: sockets that it makes stay there.
     ///
     /// # Errors
     /// Those of `f`, and when the namespace cannot be entered.
     pub fn inside<T: Send>(&self, host: Host, f: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
         self.inside_named(host.name(), f)
+    }
+
+    /// Calls `f` in the namespace of the bridge, as [`Lab::inside`] does: there the other end of a host's link has the host's name.
+    ///
+    /// # Errors
+    /// As [`Lab::inside`].
+    pub fn at_the_bridge<T: Send>(&self, f: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+        self.inside_named("wan", f)
     }
 
     fn inside_named<T: Send>(&self, name: &str, f: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {

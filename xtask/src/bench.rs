@@ -1,10 +1,19 @@
 //! `cargo xtask bench`: measurements, each with its method in its own file, and its figures as a table, as JSON
 //! and as a chart in `target/bench`.
 
+mod addresses;
 mod calls;
 mod chart;
 mod cpu;
+mod delays;
 mod figures;
+mod flood;
+mod generator;
+mod memory;
+mod pps;
+mod publish;
+mod receivers;
+mod scale;
 mod sides;
 mod xdp;
 
@@ -22,6 +31,12 @@ pub(crate) enum What {
     Calls(calls::Options),
     /// Nanoseconds a packet in XDP, beside xdp-filter, with up to a million gateways
     Xdp(xdp::Options),
+    /// Packets per second that are refused, beside an empty program, xdp-filter, nftables and ipset
+    Pps(pps::Options),
+    /// Calls and their delays with and without a flood, beside nftables and Kamailio
+    Flood(flood::Options),
+    /// Time and memory of 10,000, 100,000 and 1,000,000 gateways
+    Scale(scale::Options),
 }
 
 /// Measures.
@@ -34,6 +49,9 @@ pub(crate) fn run(what: &What) -> Result<()> {
     match what {
         What::Calls(options) => calls::run(options),
         What::Xdp(options) => xdp::run(options),
+        What::Pps(options) => pps::run(options),
+        What::Flood(options) => flood::run(options),
+        What::Scale(options) => scale::run(options),
     }
 }
 

@@ -78,6 +78,15 @@ const TOOLS: &[Tool] = &[
         Purpose::Peers,
         "scrapes the agent in the lab, and checks the alert rules",
     ),
+    tool("ethtool", "ethtool", Purpose::Peers, "sets up the links of measurements"),
+    tool(
+        "xdp-filter",
+        "xdp-tools",
+        Purpose::Peers,
+        "what refusing packets is measured against",
+    ),
+    tool("ipset", "ipset", Purpose::Peers, "likewise"),
+    tool("iptables", "iptables", Purpose::Peers, "likewise"),
     // The package of the program alone: that of the service is `dnsmasq`.
     tool("dnsmasq", "dnsmasq-base", Purpose::Lab, "the name server of the lab"),
     tool("nft", "nftables", Purpose::Lab, "the NAT of the lab"),

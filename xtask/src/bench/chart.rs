@@ -30,7 +30,6 @@ pub(super) enum Tone {
     /// A second of these.
     Another,
     /// What nothing can be better than.
-    #[allow(dead_code, reason = "not every set of measurements has one")]
     Floor,
 }
 

@@ -16,16 +16,16 @@ use sipauth_tests::{
 
 use super::cpu;
 
-const USER: &str = "bench";
-const PASSWORD: &str = "of the lab only";
+pub(super) const USER: &str = "bench";
+pub(super) const PASSWORD: &str = "of the lab only";
 /// The default realm of sipauth.
 const REALM: &str = "sipauth";
 /// MD5 of `bench:sipauth:of the lab only`.
 const HA1: &str = "d0047a970c64caeaa94aa4e2cdff5f92";
 /// Where SIPp answers behind Kamailio, which has port 5060.
-const SINK: u16 = 5070;
+pub(super) const SINK: u16 = 5070;
 /// Time between ACK and BYE: an ACK that a busy proxy holds for a moment must not be overtaken.
-const HOLD: Duration = Duration::from_millis(100);
+pub(super) const HOLD: Duration = Duration::from_millis(100);
 
 /// Who stands between the caller and SIPp.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,8 +75,8 @@ pub(super) fn measure(lab: &Lab, binary: &Path, side: Side, calls: u32, rate: u3
         Side::Stateless | Side::Stateful => Uas::softswitch_at(lab, SINK)?,
     };
     let kamailio = match side {
-        Side::Stateless => Some(Kamailio::start(lab, "forward();")?),
-        Side::Stateful => Some(Kamailio::start(lab, "t_relay();")?),
+        Side::Stateless => Some(Kamailio::start(lab, "forward();", None)?),
+        Side::Stateful => Some(Kamailio::start(lab, "t_relay();", None)?),
         Side::Plain | Side::Digest | Side::Sipauth => None,
     };
     let agent = if side == Side::Sipauth { Some(sipauth(lab, binary)?) } else { None };
@@ -118,13 +118,15 @@ fn sipauth<'a>(lab: &'a Lab, binary: &Path) -> Result<Agent<'a>> {
 }
 
 /// A Kamailio of two workers, as sipauth has on two processors.
-struct Kamailio<'a> {
+pub(super) struct Kamailio<'a> {
     main: Child,
     lab: &'a Lab,
 }
 
 impl<'a> Kamailio<'a> {
-    fn start(lab: &'a Lab, relay: &str) -> Result<Self> {
+    /// Relays by this statement, and challenges everybody, or this host alone.
+    pub(super) fn start(lab: &'a Lab, relay: &str, challenged: Option<Host>) -> Result<Self> {
+        let whom = challenged.map_or_else(String::new, |host| format!(" && src_ip == {}", host.v4()));
         let state = lab.state();
         let config = include_str!("kamailio.cfg")
             .replace("@ADDRESS@", &Host::Softswitch.v4().to_string())
@@ -132,6 +134,7 @@ impl<'a> Kamailio<'a> {
             .replace("@USER@", USER)
             .replace("@REALM@", REALM)
             .replace("@HA1@", HA1)
+            .replace("@WHOM@", &whom)
             .replace("@RELAY@", relay);
         let path = state.join("kamailio.cfg");
         fs::write(&path, config)?;
