@@ -104,7 +104,7 @@ impl Bench {
         let sources = Sources::new(family, gateways);
         self.filters.push(Filter::load(&self.plan.filter, family, sources.hosts())?);
         let filter = self.filters.len() - 1;
-        self.sipauths.push(Sipauth::with_hosts(sources.hosts())?);
+        self.sipauths.push(Sipauth::with_hosts(family, sources.hosts())?);
         let hosts = self.sipauths.len() - 1;
         self.sipauths.push(Sipauth::with_nets(family, sources.nets())?);
         let nets = self.sipauths.len() - 1;

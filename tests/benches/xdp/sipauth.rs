@@ -17,13 +17,19 @@ use crate::{
 
 const SIP: u16 = 5060;
 const HOUR: u64 = 3_600_000_000_000;
+/// The agent's defaults.
+const BOUNDS: Bounds = Bounds {
+    flows: 32_768,
+    peers: 16_384,
+    bans: 32_768,
+};
 
 pub(crate) struct Sipauth(Programs);
 
 impl Sipauth {
     /// All in mode `ip`, but one in `ip-port` and one in `password`.
-    pub(crate) fn with_hosts(hosts: &[Address]) -> Result<Self> {
-        let sipauth = Self::load(hosts.len())?;
+    pub(crate) fn with_hosts(family: Family, hosts: &[Address]) -> Result<Self> {
+        let sipauth = Self::load(family, hosts.len(), hosts.len())?;
         for (index, host) in hosts.iter().enumerate() {
             let gateway = u32::try_from(index + 1)?;
             let policy = match index {
@@ -37,33 +43,31 @@ impl Sipauth {
             };
             sipauth.0.maps.put_host(host, &policy)?;
         }
+        sipauth.0.maps.renew_prefilter()?;
         Ok(sipauth)
     }
 
     /// All in mode `ip`, by prefixes.
     pub(crate) fn with_nets(family: Family, nets: &[Address]) -> Result<Self> {
-        let sipauth = Self::load(nets.len())?;
+        let sipauth = Self::load(family, 0, nets.len())?;
         for (index, net) in nets.iter().enumerate() {
             let policy = policy(u32::try_from(index + 1)?, modes::IP, family.prefix());
             sipauth.0.maps.put_net(net, family.prefix(), &policy)?;
         }
+        sipauth.0.maps.renew_prefilter()?;
         Ok(sipauth)
     }
 
-    /// With room for so many addresses of each family, and gateways.
-    fn load(entries: usize) -> Result<Self> {
+    fn load(family: Family, hosts: usize, gateways: usize) -> Result<Self> {
         let demand = Demand {
-            hosts: [entries; 2],
-            gateways: entries + 1,
+            hosts: match family {
+                Family::V4 => [hosts, 0],
+                Family::V6 => [0, hosts],
+            },
+            gateways: gateways + 1,
             ..Demand::default()
         };
-        let bounds = Bounds {
-            flows: 32_768,
-            peers: 16_384,
-            bans: 16_384,
-        };
-        let sizes = Sizes::new(&demand, &bounds);
-        let programs = datapath::load_ingress(None, &sizes, abi::PROGRAM_INGRESS)?;
+        let programs = datapath::load_ingress(None, &Sizes::new(&demand, &BOUNDS), abi::PROGRAM_INGRESS)?;
         let now = datapath::monotonic_ns();
         programs.maps.set_port_role(
             SIP,

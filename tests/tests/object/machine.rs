@@ -76,6 +76,16 @@ impl Machine {
         table.entries.insert(key.to_vec(), value.into());
     }
 
+    /// The element of an array.
+    pub(crate) fn element(&mut self, map: &str, index: u32) -> &mut [u8] {
+        let table = &mut self.maps[self.names[map]];
+        let value = table.value;
+        table
+            .entries
+            .entry(index.to_ne_bytes().to_vec())
+            .or_insert_with(|| vec![0; value].into_boxed_slice())
+    }
+
     /// Runs an XDP program on a frame.
     pub(crate) fn xdp(&mut self, frame: &[u8]) -> Ran {
         let mut frame = frame.to_vec();

@@ -20,7 +20,7 @@ use crate::{setup::compiler, shell, toolchain};
 #[derive(Args)]
 pub(crate) struct Options {
     /// Numbers of gateways
-    #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 100_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 100_000, 1_000_000])]
     gateways: Vec<u64>,
     /// Rounds; in each, every program has its turn in every case
     #[arg(long, default_value_t = 5)]
