@@ -80,8 +80,8 @@ const _: () = assert!(size_of::<EventStats>() == 24);
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct EventBudget {
-    /// Sign of life of the agent that the budget was last filled at.
-    pub beat_ns: u64,
+    /// One more than the agent's sign of life that the budget was last filled at; 0 for none yet.
+    pub filled_at: u64,
     /// Events that may still be sent.
     pub left: u64,
     /// What became of events.
@@ -94,20 +94,18 @@ impl EventBudget {
     #[inline(always)]
     #[must_use]
     pub const fn is_spent(&self, beat_ns: u64) -> bool {
-        self.left == 0 && self.beat_ns == beat_ns
+        self.left == 0 && self.filled_at == beat_ns.wrapping_add(1)
     }
 
     /// Takes one. The clock is the agent, which gives one sign of life a second: to read the time would cost as much as all else of a
-    /// refusal, and without an agent nobody reads events. `rate` is added at each, and two seconds' worth is kept.
+    /// refusal. `rate` is added at each, and two seconds' worth is kept. Its goodbye (0) counts as one: the next agent reads what was
+    /// refused while there was none, as far as that goes.
     #[inline(always)]
     pub const fn take(&mut self, beat_ns: u64, rate: u32) -> bool {
-        if self.beat_ns != beat_ns {
-            self.beat_ns = beat_ns;
-            // 0 is its goodbye.
-            if beat_ns != 0 {
-                let (filled, full) = (self.left + rate as u64, rate as u64 * 2);
-                self.left = if filled > full { full } else { filled };
-            }
+        if self.filled_at != beat_ns.wrapping_add(1) {
+            self.filled_at = beat_ns.wrapping_add(1);
+            let (filled, full) = (self.left + rate as u64, rate as u64 * 2);
+            self.left = if filled > full { full } else { filled };
         }
         if self.left == 0 {
             return false;
@@ -171,7 +169,6 @@ mod tests {
     #[test]
     fn events_are_paid_by_signs_of_life() {
         let mut budget = EventBudget::default();
-        assert!(budget.is_spent(0) && !budget.take(0, 100), "no agent was there yet");
         for beat in 1..=10 {
             assert!(!budget.is_spent(beat));
             let sent = (0..1_000).filter(|_| budget.take(beat, 100)).count();
@@ -183,7 +180,10 @@ mod tests {
             assert!(budget.take(beat, 100));
         }
         assert_eq!((0..1_000).filter(|_| budget.take(19, 100)).count(), 199);
-        assert!(!budget.take(0, 100), "a goodbye pays nothing");
+        for mut budget in [budget, EventBudget::default()] {
+            let sent = (0..1_000).filter(|_| budget.take(0, 100)).count();
+            assert_eq!(sent, 100, "the goodbye is the last one that pays");
+        }
     }
 
     #[test]
