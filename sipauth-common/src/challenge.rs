@@ -101,6 +101,15 @@ impl Nonce {
     }
 }
 
+/// What hashes of a request begin with that a sender sees, as the To tag. They can be computed backwards to here, and no further: with a part
+/// of the key instead, he would know that part.
+#[inline(always)]
+#[must_use]
+pub const fn seed(key: [u64; 2]) -> u64 {
+    // As long as what a nonce's MAC is over, and never that: no clock reaches the first word.
+    siphash(key, [u64::MAX, 0, 0, 0])
+}
+
 /// SipHash-2-4 of 32 bytes, given as four little-endian words.
 #[inline(always)]
 #[must_use]
@@ -183,6 +192,14 @@ mod tests {
         for number in [0, 1, 0x1234_5678, 0x9abc_def0, u32::MAX, 0x0a0b_090f] {
             assert_eq!(hex(number).to_le_bytes(), *format!("{number:08x}").as_bytes());
         }
+    }
+
+    #[test]
+    fn the_seed_of_what_is_seen_is_no_part_of_the_key_and_follows_all_of_it() {
+        let key = [3, 5];
+        assert!(!key.contains(&seed(key)));
+        assert_ne!(seed(key), seed([3, 6]));
+        assert_ne!(seed(key), seed([4, 5]));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Challenges that are made here: a request without credentials goes back as a 401 (or 407) on the interface that it came from, and
-//! the agent sees the answer to it only. Half of what a call with digest cost the agent was to say what it says to everybody.
+//! the agent sees the answer to it only: one datagram of a call instead of two.
 //!
 //! Nothing is remembered of a challenge but that there was one: the nonce is a cookie (`sipauth_common::challenge`). What is not
 //! plain goes to the agent: headers that are folded, repeated, missing or long, fragments, a source with rules of its own. So does
@@ -14,7 +14,10 @@ mod search;
 use core::arch::asm;
 
 use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_probe_read_kernel};
-use sipauth_common::decide::{Decision, challenged, may_be_challenged};
+use sipauth_common::{
+    challenge::seed,
+    decide::{Decision, challenged, may_be_challenged},
+};
 
 use crate::{
     maps::{ANSWERED, CHALLENGE, DRAFT, MESSAGE},
@@ -77,7 +80,7 @@ extern "C" fn sipauth_draft(len: u32) -> u32 {
         return 0;
     }
     // The To tag follows the call, so that a request that is sent again gets the same (RFC 3261, 8.2.7).
-    let call = headers::hash(headers::Header::CallId, challenge.key[0]);
+    let call = headers::hash(headers::Header::CallId, seed(challenge.key));
     let transaction = headers::hash(headers::Header::CSeq, call);
     let Some(slot) = ANSWERED.get_ptr_mut(transaction as u32 & (ANSWERED_SLOTS - 1)) else {
         return 0;
