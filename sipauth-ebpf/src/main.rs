@@ -22,6 +22,7 @@ mod punt;
 mod quick;
 mod rate;
 mod registration;
+mod runtime;
 mod verdict;
 
 use aya_ebpf::{
@@ -75,15 +76,3 @@ unsafe extern "C" fn sipauth_long_frags(ctx: *mut xdp_md) -> u32 {
 fn sipauth_egress(ctx: TcContext) -> i32 {
     egress::run(&ctx)
 }
-
-/// A panic that can be reached would make this loop reachable, and the verifier refuse the program.
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-// bpf_probe_read_kernel is only for programs under the GPL; the source is offered under MIT or Apache-2.0 as well.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -9,6 +9,9 @@
 #![no_std]
 #![no_main]
 
+#[path = "../runtime.rs"]
+mod runtime;
+
 use core::ptr::read_volatile;
 
 use aya_ebpf::{
@@ -72,15 +75,3 @@ fn generate(ctx: XdpContext) -> u32 {
 fn refuse(_: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
-
-/// A panic that can be reached would make this loop reachable, and the verifier refuse the program.
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-// The same as of the program that is measured.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

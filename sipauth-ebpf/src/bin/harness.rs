@@ -6,6 +6,9 @@
 #![no_std]
 #![no_main]
 
+#[path = "../runtime.rs"]
+mod runtime;
+
 use aya_ebpf::{
     bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS},
     btf_maps::{Array, ProgramArray},
@@ -149,15 +152,3 @@ fn parse(ctx: XdpContext) -> u32 {
     };
     if u16::from_be(port) == 5060 { XDP_DROP } else { XDP_PASS }
 }
-
-/// A panic that can be reached would make this loop reachable, and the verifier refuse the program.
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-// The same as of the program that is measured.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -64,7 +64,7 @@ impl Challenger {
     }
 }
 
-/// A veth pair loses what is sent from XDP, unless the other end receives by NAPI, which cannot be seen from here.
+/// A veth pair loses what is sent from XDP, unless the other end has a program of its own, which cannot be seen from here.
 fn is_veth(name: &str) -> bool {
     let links = netlink::links().unwrap_or_default();
     links.iter().any(|link| link.name == name && link.kind.as_deref() == Some("veth"))
