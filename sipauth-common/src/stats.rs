@@ -127,6 +127,14 @@ pub struct Bucket {
 const _: () = assert!(size_of::<Bucket>() == 16);
 
 impl Bucket {
+    /// Whether [`Self::take`] would find no token, told without taking or refilling: nothing is left, and nothing flows in within this
+    /// millisecond. False where that is not certain.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_spent(&self, now_ns: u64) -> bool {
+        self.last_ns != 0 && self.millitokens < 1_000 && now_ns.saturating_sub(self.last_ns) < 1_000_000
+    }
+
     /// Takes one token at `now_ns`, where `rate` tokens a second flow in and at most two seconds' worth are kept.
     #[inline(always)]
     pub fn take(&mut self, now_ns: u64, rate: u32) -> bool {
@@ -164,6 +172,24 @@ mod tests {
         // 10 seconds of a packet each millisecond: 100 a second pass.
         let passed = (1..=10_000u64).filter(|ms| bucket.take(start + ms * 1_000_000, 100)).count();
         assert_eq!(passed, 1_000);
+    }
+
+    #[test]
+    fn a_bucket_that_is_spent_gives_nothing_and_one_that_is_not_is_asked() {
+        let mut bucket = Bucket::default();
+        let start = 5_000_000_000;
+        assert!(!bucket.is_spent(start), "full");
+        for step in 0..100_000_u64 {
+            let now = start + step * 50_000;
+            let spent = bucket.is_spent(now);
+            let mut asked = bucket;
+            assert!(!(spent && asked.take(now, 3_000)), "at {now}");
+            if !spent {
+                bucket = asked;
+                let _ = bucket.take(now, 3_000);
+            }
+        }
+        assert!(bucket.is_spent(start + 99_999 * 50_000), "it ends spent");
     }
 
     #[test]

@@ -28,7 +28,8 @@ pub(crate) fn refuse(source: &Address, lane: Lane, maps: &Maps) -> Option<Reason
     refused
 }
 
-/// The source's own budget comes first, so that one source that sends too much takes nothing from the others.
+/// The source's own budget comes first, so that one source that sends too much takes nothing from the others. But where the lane has
+/// nothing left the source does not matter: under a flood each packet is from another one, and to remember them is what costs most.
 #[inline(always)]
 fn exhausted(source: &Address, lane: Lane, maps: &Maps) -> Option<Reason> {
     let config = maps.config()?;
@@ -39,6 +40,11 @@ fn exhausted(source: &Address, lane: Lane, maps: &Maps) -> Option<Reason> {
         Lane::Denied => (config.source_rate[3], config.lane_rate[3]),
     };
     let now = maps.now();
+    if let Some(bucket) = LANES.get(lane as u32)
+        && bucket.is_spent(now)
+    {
+        return Some(Reason::LaneRate);
+    }
     let key = RateKey::new(source, lane);
     let granted = match PUNT_RATE.get_ptr_mut(key) {
         // SAFETY: the value of this CPU; XDP programs do not interrupt each other on one CPU.
