@@ -27,8 +27,8 @@ use crate::{
 
 /// Bytes of a request that are looked at; longer ones go to the agent.
 pub(crate) const REQUEST_ROOM: usize = 2_048;
-/// Transactions a CPU that are known again, a power of two.
-pub(crate) const ANSWERED_SLOTS: u32 = 4_096;
+/// Transactions that are known again, a power of two.
+pub(crate) const ANSWERED_SLOTS: u32 = 16_384;
 
 /// What a challenge is made of and in; one for each CPU.
 #[repr(C)]
@@ -86,7 +86,7 @@ extern "C" fn sipauth_draft(len: u32) -> u32 {
         return 0;
     };
     let sign = (transaction >> 32) as u32 | 1;
-    // SAFETY: this CPU's own element.
+    // SAFETY: an aligned word of the map. Where two CPUs have the same at once, both may answer, or both leave it to the agent.
     unsafe {
         if *slot == sign {
             *slot = 0;

@@ -113,9 +113,10 @@ pub(crate) static MESSAGE: PerCpuArray<[u64; REQUEST_ROOM / 8 + 1], 1> = PerCpuA
 /// Where [`crate::challenge`] writes; likewise.
 #[btf_map]
 pub(crate) static DRAFT: PerCpuArray<Draft, 1> = PerCpuArray::new();
-/// Signs of the transactions that were challenged here, by a hash of theirs; likewise.
+/// Signs of the transactions that were challenged here, by a hash of theirs; of the program alone too. Of all CPUs: what comes again may come to
+/// another one.
 #[btf_map]
-pub(crate) static ANSWERED: PerCpuArray<u32, { ANSWERED_SLOTS as usize }> = PerCpuArray::new();
+pub(crate) static ANSWERED: Array<u32, { ANSWERED_SLOTS as usize }> = Array::new();
 /// Written by the agent.
 #[btf_map]
 pub(crate) static CHALLENGE: Array<Challenge, 1> = Array::new();

@@ -364,7 +364,12 @@ pub(crate) fn populate(bench: &mut Bench) {
 
 /// Buckets are per CPU, and a test run stays where its thread is.
 pub(crate) fn stay_on_one_cpu() {
+    stay_on(0).expect("CPU 0 is ours");
+}
+
+/// On this CPU, if there is one.
+pub(crate) fn stay_on(cpu: usize) -> nix::Result<()> {
     let mut set = CpuSet::new();
-    set.set(0).expect("CPU 0");
-    sched_setaffinity(Pid::from_raw(0), &set).expect("CPU 0 is ours");
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &set)
 }

@@ -12,7 +12,7 @@ use sipauth_tests::{
     require_root,
 };
 
-use crate::bench::{Bench, DROP, ENTRIES, PASS, address, policy, stay_on_one_cpu, whole_checksum};
+use crate::bench::{Bench, DROP, ENTRIES, PASS, address, policy, stay_on, stay_on_one_cpu, whole_checksum};
 
 const TX: u32 = 3;
 const KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
@@ -201,6 +201,11 @@ fn a_request_that_comes_again_goes_to_the_agent_once_and_its_tag_stays() {
     assert_eq!(second.frame[36..38], 16_060_u16.to_be_bytes(), "the punt port of the known lane");
     assert!(tag(&first.frame).is_some());
     assert_eq!(tag(&first.frame), tag(&third.frame));
+    let moved = from(false, &invite("moved@10.0.0.9", VIA, TO, "")).bytes();
+    assert_eq!(bench.run(&moved).action, TX);
+    if stay_on(1).is_ok() {
+        assert_eq!(bench.run(&moved).action, PASS, "also where it comes to another CPU");
+    }
     let next = bench.run(&from(false, &invite("again@10.0.0.9", VIA, TO, "").replace("CSeq: 1", "CSeq: 2")).bytes());
     assert_eq!(next.action, TX, "the next request of the call");
 }

@@ -60,7 +60,7 @@ fn an_answer_that_is_lost_costs_one_retransmission() -> anyhow::Result<()> {
     require_root!(Ok(()));
     let lab = lab();
     let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
-    // Without NAPI at the other end of the veth pair, nothing that XDP sends gets out.
+    // Without a program at the other end of the veth pair, nothing that XDP sends gets out.
     let agent = Agent::start(&lab, KERNEL)?;
     add(&agent, Host::PbxPassword)?;
     let (outcome, moved) = observe(&lab, &agent, &digest(Host::PbxPassword))?;
