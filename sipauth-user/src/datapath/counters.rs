@@ -91,12 +91,16 @@ impl Maps {
         ])
     }
 
-    /// Shows all flows to `see`, and answers how full their map is.
+    /// Shows all flows to `see`, and answers how full their map is, its head room left out.
     ///
     /// # Errors
     /// The kernel's answer.
     pub fn visit_flows(&self, see: impl FnMut(&FlowKey, &Flow)) -> Result<Occupancy> {
-        self.visit(abi::MAP_FLOWS, see)
+        let occupancy = self.visit(abi::MAP_FLOWS, see)?;
+        Ok(Occupancy {
+            capacity: self.flow_room(),
+            ..occupancy
+        })
     }
 
     /// Likewise the learned peers, with the time (ns) at which the softswitch last sent them a request.

@@ -21,7 +21,7 @@ use sipauth_common::{
     stats::{Bucket, Count, GatewayStats, RateKey},
 };
 
-use super::{DatapathError, prefilter::Prefilter, sys};
+use super::{DatapathError, prefilter::Prefilter, sizes::flows_in, sys};
 
 /// Handles of all maps. All operations take `&self`: the kernel orders them.
 pub struct Maps {
@@ -44,6 +44,17 @@ pub(super) fn at(map: &'static str) -> impl Fn(io::Error) -> DatapathError {
     move |source| DatapathError::Map { map, source }
 }
 
+/// CPUs that there can be.
+///
+/// # Errors
+/// The system does not say.
+pub fn cpus() -> Result<usize> {
+    aya::util::nr_cpus().map_err(|(_, source)| DatapathError::File {
+        path: "/sys/devices/system/cpu/possible".into(),
+        source,
+    })
+}
+
 impl Maps {
     /// Handles of the maps of a loaded object.
     pub(super) fn of(ebpf: &Ebpf) -> Result<Self> {
@@ -53,11 +64,7 @@ impl Maps {
             let data = data(map).ok_or(DatapathError::Object { name })?;
             all.insert(name, Handle::of(data).map_err(at(name))?);
         }
-        let cpus = aya::util::nr_cpus().map_err(|(_, source)| DatapathError::File {
-            path: "/sys/devices/system/cpu/possible".into(),
-            source,
-        })?;
-        Self::new(all, cpus)
+        Self::new(all, cpus()?)
     }
 
     fn new(all: HashMap<&'static str, Handle>, cpus: usize) -> Result<Self> {
@@ -90,6 +97,12 @@ impl Maps {
     #[must_use]
     pub fn capacity(&self, map: &'static str) -> u32 {
         self.handle(map).entries
+    }
+
+    /// How many flows there is room for; the rest of the map is head room.
+    #[must_use]
+    pub fn flow_room(&self) -> u32 {
+        flows_in(self.capacity(abi::MAP_FLOWS), self.cpus)
     }
 
     fn entries<K: aya::Pod, V: aya::Pod>(&self, map: &'static str) -> Result<Vec<(K, V)>> {
