@@ -35,7 +35,10 @@ pub(super) fn sizes(contents: &Contents, settings: &Settings, pins: &Pins) -> Re
         return Ok(Sizes::kept(|map| pins.entries(map)));
     }
     let accounts = contents.snapshot.iter().filter(|(_, gateway)| gateway.credentials.is_some());
-    let each = u32::try_from(accounts.count()).unwrap_or(u32::MAX).next_power_of_two().min(abi::MAX_ENTRIES);
+    let each = u32::try_from(accounts.count())
+        .unwrap_or(u32::MAX)
+        .next_power_of_two()
+        .min(abi::MAX_ENTRIES);
     // With a quarter more each keeps one also where room is made, which leaves seven eighths.
     let flows = settings.max_flows.max(each + each / 4);
     let bounds = Bounds {

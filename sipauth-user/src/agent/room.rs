@@ -130,17 +130,20 @@ pub(super) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
                 return;
             }
         };
-        let due = async {
-            if failing {
-                std::future::pending().await
-            } else {
-                agent.room.due.notified().await
-            }
-        };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = due => {}
+            () = due(&agent), if !failing => {}
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Until there are more flows than there is room for. Whoever said so may have been served by the last look.
+async fn due(agent: &Agent) {
+    loop {
+        agent.room.due.notified().await;
+        if agent.room.held.load(Relaxed) > u64::from(agent.maps().flow_room()) {
+            return;
         }
     }
 }
@@ -225,7 +228,10 @@ impl Agent {
             return;
         }
         let flows: u64 = lost.iter().map(|(_, flows)| flows).sum();
-        let named = lost.iter().take(NAMED).map(|(gateway, flows)| format!("{} ({flows})", self.holder(*gateway)));
+        let named = lost
+            .iter()
+            .take(NAMED)
+            .map(|(gateway, flows)| format!("{} ({flows})", self.holder(*gateway)));
         warn!(
             flows,
             room = self.maps().flow_room(),

@@ -9,7 +9,7 @@ use sipauth_common::{
     stats::{Bucket, EventBudget, EventStats, GatewayStats, LaneStats, RateKey},
 };
 
-use super::{DatapathError, Maps, maps::at, sys};
+use super::{DatapathError, Maps, maps::at, sizes::flows_in, sys};
 
 /// How full a map is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,12 @@ impl Maps {
             self.count::<PortKey, u32>(abi::MAP_PORTS, 1)?,
             self.count::<RateKey, Bucket>(abi::MAP_PUNT_RATE, self.cpus)?,
         ])
+    }
+
+    /// How many flows there is room for; the rest of their map is head room.
+    #[must_use]
+    pub fn flow_room(&self) -> u32 {
+        flows_in(self.capacity(abi::MAP_FLOWS), self.cpus)
     }
 
     /// Shows all flows to `see`, and answers how full their map is, its head room left out.

@@ -21,7 +21,7 @@ use sipauth_common::{
     stats::{Bucket, Count, GatewayStats, RateKey},
 };
 
-use super::{DatapathError, prefilter::Prefilter, sizes::flows_in, sys};
+use super::{DatapathError, prefilter::Prefilter, sys};
 
 /// Handles of all maps. All operations take `&self`: the kernel orders them.
 pub struct Maps {
@@ -97,12 +97,6 @@ impl Maps {
     #[must_use]
     pub fn capacity(&self, map: &'static str) -> u32 {
         self.handle(map).entries
-    }
-
-    /// How many flows there is room for; the rest of the map is head room.
-    #[must_use]
-    pub fn flow_room(&self) -> u32 {
-        flows_in(self.capacity(abi::MAP_FLOWS), self.cpus)
     }
 
     fn entries<K: aya::Pod, V: aya::Pod>(&self, map: &'static str) -> Result<Vec<(K, V)>> {
