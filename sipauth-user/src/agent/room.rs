@@ -1,7 +1,7 @@
 //! Room in the map of flows. The kernel would forget those that were not seen for longest, whosever they are, so that one gateway could push out the
 //! calls of all others by authenticating from many ports. So the agent keeps the map from being full: where there are more flows than the
 //! settings say, those of the gateways go that have the most ([`fair::surplus`]), down to seven eighths, so that one in many grants costs a look through the
-//! map. The head room of the map ([`crate::datapath::entries_for_flows`]) is for what comes meanwhile; where an eighth of it is used up, grants wait.
+//! map. The head room of the map ([`crate::datapath::entries_for_flows`]) is for what comes meanwhile; where half of it is used up, grants wait.
 //!
 //! What the map has is what counts: after a restart, and with the connections that the kernel program enters by itself. In between the agent
 //! counts what it enters.
@@ -9,7 +9,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -44,6 +44,8 @@ pub(super) struct Room {
     looking: Mutex<()>,
     /// Sources that were granted a flow since the look began that is going on.
     granted: Mutex<Option<HashSet<FlowKey>>>,
+    /// Held by each grant from before it looks its flow up until that is entered.
+    granting: RwLock<()>,
     /// A look is due.
     due: Notify,
     pushed_out: Mutex<PushedOut>,
@@ -66,10 +68,20 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Room {
-    /// Before a source's flow is looked up and entered: a look that goes on leaves it alone from now on, and what it has pushed out is gone.
-    pub(super) fn grant(&self, key: &FlowKey) {
+    /// Before a source's flow is looked up; to be held until it is entered. A look that goes on leaves it alone from now on, and what it has pushed
+    /// out is gone.
+    pub(super) fn grant(&self, key: &FlowKey) -> RwLockReadGuard<'_, ()> {
+        let granting = self.granting.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(granted) = locked(&self.granted).as_mut() {
             granted.insert(*key);
+        }
+        granting
+    }
+
+    /// A flow is entered that the map does not have.
+    pub(super) fn enter(&self, room: u32) {
+        if self.held.fetch_add(1, Relaxed) >= u64::from(room) {
+            self.due.notify_one();
         }
     }
 
@@ -84,15 +96,10 @@ impl Room {
     }
 }
 
-/// Before a flow is entered that the map does not have.
-pub(super) fn take(agent: &Agent) {
-    let room = u64::from(agent.maps().flow_room());
-    let held = agent.room.held.fetch_add(1, Relaxed) + 1;
-    if held > room {
-        agent.room.due.notify_one();
-    }
-    let brim = room + room / 8;
-    if held > brim {
+/// Before a grant: waits while the head room is being used up, or makes room itself.
+pub(super) fn wait(agent: &Agent) {
+    let brim = u64::from(agent.maps().flow_room()) / 8 * 9;
+    if agent.room.held.load(Relaxed) > brim {
         let turn = locked(&agent.room.looking);
         // Whoever had the turn may have made room.
         if agent.room.held.load(Relaxed) > brim {
@@ -156,6 +163,8 @@ pub(super) fn make(agent: &Agent) -> Result<(), DatapathError> {
 /// Forgets the flows that are over, and pushes out what there is no room for.
 fn look(agent: &Agent, _turn: &MutexGuard<'_, ()>) -> Result<(), DatapathError> {
     *locked(&agent.room.granted) = Some(HashSet::new());
+    // Grants that had begun before, and are not among these, have entered theirs once this is had: it is not taken for what was there before.
+    drop(agent.room.granting.write().unwrap_or_else(PoisonError::into_inner));
     let looked = sweep(agent);
     *locked(&agent.room.granted) = None;
     looked
