@@ -21,6 +21,7 @@ mod pardons;
 mod place;
 mod refusals;
 mod reload;
+mod room;
 mod sample;
 mod service;
 mod sieve;
@@ -72,7 +73,7 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
     let pins = Pins::open(&settings.bpffs)?;
     let contents = Contents::load(&settings, &pins).await?;
 
-    let (place, sizes) = (pins.clone(), place::sizes(&contents, &settings, &pins));
+    let (place, sizes) = (pins.clone(), place::sizes(&contents, &settings, &pins)?);
     let mut programs = privileged.run(move || datapath::load(Some(&place), &sizes))?;
     if let Some(replacement) = &mut programs.replacement {
         programs.maps.suspend_prefilter();
@@ -92,6 +93,10 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
         privileged,
         shutdown.clone(),
     )?);
+    if agent.damage().is_none() {
+        // Before any flow is entered.
+        room::make(&agent)?;
+    }
     let recorder = records::start(&agent.records, refusals, Arc::clone(&agent) as _).context("cannot start a thread")?;
     let workers = match agent.damage() {
         None => {
@@ -145,6 +150,7 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
     if workers.is_some() {
         tasks.spawn(heartbeat(Arc::clone(&agent), shutdown.clone()));
         tasks.spawn(keep(Arc::clone(&agent), shutdown.clone()));
+        tasks.spawn(room::keep(Arc::clone(&agent), shutdown.clone()));
     }
     tasks.spawn(reload::at_hangup(Arc::clone(&agent), hangup, shutdown.clone()));
     tasks.spawn(names::refresh(Arc::clone(&agent), shutdown.clone()));

@@ -35,10 +35,10 @@ pub use counters::Occupancy;
 pub use error::DatapathError;
 pub use events::{Events, Told};
 pub use maker::Maker;
-pub use maps::Maps;
+pub use maps::{Maps, cpus};
 pub use pins::{Pins, mount_bpffs, mountable};
 pub use replace::Replacement;
-pub use sizes::{Bounds, Demand, Sizes};
+pub use sizes::{Bounds, Demand, Sizes, entries_for_flows, flows_in};
 
 /// The BPF object that the build made.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sipauth.bpf.o"));

@@ -12,6 +12,7 @@ pub mod control;
 pub mod datapath;
 pub mod doctor;
 pub mod explain;
+pub mod fair;
 #[cfg(test)]
 pub mod fuzzing;
 pub mod gateway;

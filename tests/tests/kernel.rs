@@ -11,6 +11,8 @@ mod budget;
 mod challenges;
 #[path = "kernel/families.rs"]
 mod families;
+#[path = "kernel/flows.rs"]
+mod flows;
 #[path = "kernel/generated.rs"]
 mod generated;
 #[path = "kernel/instructions.rs"]

@@ -45,6 +45,8 @@ mod privileges;
 mod records;
 #[path = "lab/reload.rs"]
 mod reload;
+#[path = "lab/room.rs"]
+mod room;
 #[path = "lab/sizes.rs"]
 mod sizes;
 #[path = "lab/store.rs"]

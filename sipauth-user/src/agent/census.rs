@@ -48,7 +48,7 @@ pub(super) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
 }
 
 /// Of this thread. Not what a clock on the wall says: on a busy machine that would put off the next count for long.
-fn cpu_time() -> Duration {
+pub(super) fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 

@@ -14,7 +14,7 @@ use sipauth_common::{
     flow::{Flow, FlowKey},
 };
 
-use super::state::Agent;
+use super::{room, state::Agent};
 use crate::{
     auth::{FlowGrant, registration},
     compile::Snapshot,
@@ -33,10 +33,13 @@ impl Flows for Agent {
             protocol: UDP,
             reserved: 0,
         };
+        room::wait(self);
+        let _granting = self.room.grant(&key);
         let now = monotonic_ns();
         let idle_ns = u64::try_from(self.settings().flow_idle.as_nanos()).unwrap_or(u64::MAX);
         // A registration must not cut short what a call has: its BYE may come after the registration has ended.
-        let there = self.maps().flow(&key).filter(|flow| flow.gateway == grant.gateway);
+        let present = self.maps().flow(&key);
+        let there = present.filter(|flow| flow.gateway == grant.gateway);
         let called = there.is_some_and(|flow| flow.expires == u64::MAX && flow.is_live(now, idle_ns));
         let expires = match grant.lifetime {
             Some(lifetime) if !called => now
@@ -53,6 +56,9 @@ impl Flows for Agent {
         };
         // The kernel program keeps a flow in use alive; where it did so lately, there is nothing to write.
         let lately = called && there.is_some_and(|flow| now.saturating_sub(flow.seen) < idle_ns / 8);
+        if present.is_none() {
+            self.room.enter(self.maps().flow_room());
+        }
         if !lately {
             self.maps().put_flow(&key, &flow).map_err(io::Error::other)?;
         }

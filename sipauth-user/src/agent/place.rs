@@ -30,18 +30,19 @@ impl Place {
 }
 
 /// The sizes to load with at the start. Where the store is damaged nobody knows what there is to be: those that there are.
-pub(super) fn sizes(contents: &Contents, settings: &Settings, pins: &Pins) -> Sizes {
+pub(super) fn sizes(contents: &Contents, settings: &Settings, pins: &Pins) -> Result<Sizes, DatapathError> {
     if contents.store.is_err() {
-        return Sizes::kept(|map| pins.entries(map));
+        return Ok(Sizes::kept(|map| pins.entries(map)));
     }
-    let accounts = contents
-        .snapshot
-        .iter()
-        .filter(|(_, gateway)| gateway.credentials.is_some())
-        .count();
-    let room = |entries: usize| u32::try_from(entries).unwrap_or(u32::MAX).next_power_of_two().min(abi::MAX_ENTRIES);
+    let accounts = contents.snapshot.iter().filter(|(_, gateway)| gateway.credentials.is_some());
+    let each = u32::try_from(accounts.count())
+        .unwrap_or(u32::MAX)
+        .next_power_of_two()
+        .min(abi::MAX_ENTRIES);
+    // With a quarter more each keeps one also where room is made, which leaves seven eighths.
+    let flows = settings.max_flows.max(each + each / 4);
     let bounds = Bounds {
-        flows: settings.max_flows.max(room(accounts)),
+        flows: datapath::entries_for_flows(flows, datapath::cpus()?),
         peers: settings.max_peers,
         bans: settings.max_bans,
     };
@@ -49,7 +50,7 @@ pub(super) fn sizes(contents: &Contents, settings: &Settings, pins: &Pins) -> Si
         bans: bans::room(contents.bans.len()),
         ..contents.snapshot.demand()
     };
-    Sizes::new(&demand, &bounds).over(|map| pins.entries(map))
+    Ok(Sizes::new(&demand, &bounds).over(|map| pins.entries(map)))
 }
 
 impl Agent {

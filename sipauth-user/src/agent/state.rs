@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::{
     challenger::Challenger, damage::Contents, directory::Accounts, events::EventLog, fill, flows::Terms, history::History, names::Names,
-    pardons::Pardons, trace::Tracing,
+    pardons::Pardons, room::Room, trace::Tracing,
 };
 use crate::{
     audit::Audit,
@@ -58,6 +58,7 @@ pub(super) struct Agent {
     pub(super) history: History,
     changed: std::sync::Mutex<Option<Instant>>,
     pub(super) terms: Terms,
+    pub(super) room: Room,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -107,6 +108,7 @@ impl Agent {
             history: History::default(),
             changed: std::sync::Mutex::default(),
             terms: Terms::default(),
+            room: Room::default(),
             shutdown,
         };
         if let Some(damage) = damage {

@@ -175,6 +175,14 @@ impl Agent {
                 ));
             }
         }
+        if minute.pushed_out > 0 {
+            warnings.push(format!(
+                "{} flows were pushed out in the last minute, lately most of {}: more sources have authenticated than there is room for ({}); raise --max-flows, or see `sipauth flow list`",
+                minute.pushed_out,
+                self.room.gave_way().map_or_else(|| "nobody".to_owned(), |gateway| self.holder(gateway)),
+                self.maps().flow_room()
+            ));
+        }
         for (fault, count) in &minute.faults {
             warnings.push(format!(
                 "the agent met {} {count} times in the last minute; its log at debug says more",

@@ -83,10 +83,10 @@ pub struct RunArgs {
     /// How long an idle authenticated flow is remembered [default: 12h]
     #[arg(long, value_name = "TIME")]
     pub flow_idle: Option<String>,
-    /// Authenticated sources that are remembered; those that were not seen for longest are forgotten first [default: 32768; where more gateways have a password, as many as these]
+    /// Authenticated sources that are remembered; of more, those of the gateways that have the most are forgotten, the ones not seen for longest first [default: 32768; where more gateways have a password, as many as these]
     #[arg(long, value_name = "N")]
     pub max_flows: Option<u32>,
-    /// Peers that the softswitch calls, likewise [default: 16384]
+    /// Peers that the softswitch calls; of more, those not seen for longest are forgotten [default: 16384]
     #[arg(long, value_name = "N")]
     pub max_peers: Option<u32>,
     /// Bans, likewise; those by hand get room besides [default: 16384]

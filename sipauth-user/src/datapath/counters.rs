@@ -9,7 +9,7 @@ use sipauth_common::{
     stats::{Bucket, EventBudget, EventStats, GatewayStats, LaneStats, RateKey},
 };
 
-use super::{DatapathError, Maps, maps::at, sys};
+use super::{DatapathError, Maps, maps::at, sizes::flows_in, sys};
 
 /// How full a map is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,12 +91,22 @@ impl Maps {
         ])
     }
 
-    /// Shows all flows to `see`, and answers how full their map is.
+    /// How many flows there is room for; the rest of their map is head room.
+    #[must_use]
+    pub fn flow_room(&self) -> u32 {
+        flows_in(self.capacity(abi::MAP_FLOWS), self.cpus)
+    }
+
+    /// Shows all flows to `see`, and answers how full their map is, its head room left out.
     ///
     /// # Errors
     /// The kernel's answer.
     pub fn visit_flows(&self, see: impl FnMut(&FlowKey, &Flow)) -> Result<Occupancy> {
-        self.visit(abi::MAP_FLOWS, see)
+        let occupancy = self.visit(abi::MAP_FLOWS, see)?;
+        Ok(Occupancy {
+            capacity: self.flow_room(),
+            ..occupancy
+        })
     }
 
     /// Likewise the learned peers, with the time (ns) at which the softswitch last sent them a request.

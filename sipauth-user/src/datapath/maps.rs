@@ -44,6 +44,17 @@ pub(super) fn at(map: &'static str) -> impl Fn(io::Error) -> DatapathError {
     move |source| DatapathError::Map { map, source }
 }
 
+/// CPUs that there can be.
+///
+/// # Errors
+/// The system does not say.
+pub fn cpus() -> Result<usize> {
+    aya::util::nr_cpus().map_err(|(_, source)| DatapathError::File {
+        path: "/sys/devices/system/cpu/possible".into(),
+        source,
+    })
+}
+
 impl Maps {
     /// Handles of the maps of a loaded object.
     pub(super) fn of(ebpf: &Ebpf) -> Result<Self> {
@@ -53,11 +64,7 @@ impl Maps {
             let data = data(map).ok_or(DatapathError::Object { name })?;
             all.insert(name, Handle::of(data).map_err(at(name))?);
         }
-        let cpus = aya::util::nr_cpus().map_err(|(_, source)| DatapathError::File {
-            path: "/sys/devices/system/cpu/possible".into(),
-            source,
-        })?;
-        Self::new(all, cpus)
+        Self::new(all, cpus()?)
     }
 
     fn new(all: HashMap<&'static str, Handle>, cpus: usize) -> Result<Self> {

@@ -16,6 +16,7 @@ use sipauth_common::{
 };
 
 use super::{DatapathError, Maps, Pins, maps::at, sys};
+use crate::fair;
 
 type Result<T> = std::result::Result<T, DatapathError>;
 
@@ -68,9 +69,9 @@ impl Replacement {
     pub fn copy(&mut self, new: &Maps) -> Result<()> {
         for (name, old, entries) in &self.old {
             match *name {
-                abi::MAP_FLOWS => copy::<FlowKey, Flow>(old, *entries, new.fd(name)).map(|all| self.flows = all),
-                abi::MAP_PEERS => copy::<Address, u64>(old, *entries, new.fd(name)).map(|all| self.peers = all),
-                abi::MAP_BANS => copy::<Address, Ban>(old, *entries, new.fd(name)).map(|all| self.bans = all),
+                abi::MAP_FLOWS => copy(old, *entries, new.fd(name), |all| fit(all, new)).map(|all| self.flows = all),
+                abi::MAP_PEERS => copy::<Address, u64>(old, *entries, new.fd(name), |_| ()).map(|all| self.peers = all),
+                abi::MAP_BANS => copy::<Address, Ban>(old, *entries, new.fd(name), |_| ()).map(|all| self.bans = all),
                 abi::MAP_GATEWAY_STATS => {
                     self.counted = sys::elements(old, (*entries).min(new.capacity(name))).map_err(at(name))?;
                     add(new.fd(name), &vec![GatewayStats::default(); self.counted.len()], &self.counted)
@@ -113,11 +114,28 @@ impl Replacement {
     }
 }
 
-/// Answers the keys.
-fn copy<K: Pod + Eq + Hash, V: Pod>(old: &OwnedFd, entries: u32, new: &OwnedFd) -> io::Result<HashSet<K>> {
-    let (keys, values): (Vec<K>, Vec<V>) = sys::entries::<K, V>(old, entries)?.into_iter().unzip();
+/// Answers all keys, also those that `choose` left out.
+fn copy<K: Pod + Eq + Hash, V: Pod>(
+    old: &OwnedFd,
+    entries: u32,
+    new: &OwnedFd,
+    choose: impl FnOnce(&mut Vec<(K, V)>),
+) -> io::Result<HashSet<K>> {
+    let mut all = sys::entries::<K, V>(old, entries)?;
+    let found = all.iter().map(|(key, _)| *key).collect();
+    choose(&mut all);
+    let (keys, values): (Vec<K>, Vec<V>) = all.into_iter().unzip();
     sys::update_all(new, &keys, &values).map_err(|(_, error)| error)?;
-    Ok(keys.into_iter().collect())
+    Ok(found)
+}
+
+/// Leaves out what a smaller map has no room for: else the kernel would, whosever it is.
+fn fit(flows: &mut Vec<(FlowKey, Flow)>, new: &Maps) {
+    let surplus: HashSet<FlowKey> = fair::surplus(flows.clone(), new.flow_room() as usize)
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
+    flows.retain(|(key, _)| !surplus.contains(key));
 }
 
 /// Entries that came, or were seen again, since `copied`.

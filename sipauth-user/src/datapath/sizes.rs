@@ -1,7 +1,8 @@
 //! How many entries each map has room for.
 //!
 //! What holds gateways follows from how many there are, and grows with them: three gateways do not carry the memory of a million, nor are
-//! their few entries spread over buckets that miss the cache. What sources fill by themselves (flows, peers, bans) has the operator's bound.
+//! their few entries spread over buckets that miss the cache. What sources fill by themselves (flows, peers, bans) has the operator's bound; of flows
+//! the agent sees to it, and the map has head room above it, so that the kernel never chooses which to forget.
 
 use sipauth_common::abi;
 
@@ -38,6 +39,29 @@ const PUNT_RATE: u32 = 8_192;
 /// Entries of each map of [`abi::SIZED`], in that order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes([u32; abi::SIZED.len()]);
+
+/// Elements that each CPU may set aside for itself of an LRU map (`LOCAL_FREE_TARGET`). Where fewer are left, the kernel pushes out entries although
+/// others are free.
+const SET_ASIDE: u32 = 128;
+
+/// Entries of a map of flows with room for so many. Above them a quarter is for what comes while the agent makes room, and what the softswitch opens;
+/// then what CPUs set aside. At most [`abi::MAX_ENTRIES`], head room included.
+#[must_use]
+pub fn entries_for_flows(flows: u32, cpus: usize) -> u32 {
+    let entries = flows.saturating_add(flows / 4).saturating_add(set_aside(cpus));
+    entries.clamp(abi::LEAST_ENTRIES, abi::MAX_ENTRIES)
+}
+
+/// The flows that a map of so many entries has room for: the inverse of [`entries_for_flows`].
+#[must_use]
+pub fn flows_in(entries: u32, cpus: usize) -> u32 {
+    let flows = (u64::from(entries.saturating_sub(set_aside(cpus))) * 4).div_ceil(5);
+    u32::try_from(flows).unwrap_or(entries)
+}
+
+fn set_aside(cpus: usize) -> u32 {
+    SET_ASIDE.saturating_mul(u32::try_from(cpus).unwrap_or(u32::MAX))
+}
 
 impl Sizes {
     /// For so many gateways, and these bounds.
@@ -217,6 +241,22 @@ mod tests {
         // Whatever is there.
         assert_eq!(sizes.over(|_| Some(9_000)).of(abi::MAP_FLOWS), Some(5_000));
         assert_eq!(sizes.of(abi::MAP_CONFIG), None);
+    }
+
+    #[test]
+    fn the_map_of_flows_has_head_room_above_the_bound_whatever_cpus_set_aside() {
+        for flows in [1_024, 1_025, 1_026, 1_027, 32_768, 1_000_000] {
+            for cpus in [1, 2, 256] {
+                let entries = entries_for_flows(flows, cpus);
+                assert_eq!(flows_in(entries, cpus), flows);
+                let usable = entries - 128 * u32::try_from(cpus).expect("few");
+                assert!(usable >= flows + flows / 4, "{flows} {cpus}");
+            }
+        }
+        assert_eq!(entries_for_flows(abi::MAX_ENTRIES, 2), abi::MAX_ENTRIES);
+        assert!(flows_in(abi::MAX_ENTRIES, 2) < abi::MAX_ENTRIES / 5 * 4 + 1);
+        // Pinned by another version.
+        assert_eq!(flows_in(1_024, 64), 0);
     }
 
     #[test]

@@ -217,6 +217,12 @@ impl Snapshot {
         for &(transport, count) in &self.census.flows {
             family.gauge(&[("transport", transport)], &count)?;
         }
+        all.counter(
+            "sipauth_flows_pushed_out",
+            "Flows that were pushed out, of the gateways that have the most: more sources had authenticated than there is room for",
+        )?
+        .0
+        .encode_counter::<NoLabelSet, _, f64>(&self.flows_pushed_out, None)?;
         all.one(
             "sipauth_peers",
             "Addresses that the softswitch has called lately; counted every few seconds",

@@ -18,6 +18,8 @@ pub(crate) struct Phone {
     pub(crate) algorithm: &'static str,
     /// `auth` or `auth-int`.
     pub(crate) qop: &'static str,
+    /// How often it has used the challenge, this time included.
+    pub(crate) count: u32,
 }
 
 impl Phone {
@@ -28,6 +30,7 @@ impl Phone {
             password,
             algorithm: "MD5",
             qop: "auth",
+            count: 1,
         }
     }
 
@@ -61,8 +64,9 @@ impl Phone {
             password,
             algorithm,
             qop,
+            count,
         } = self;
-        let (uri, cnonce, count) = (uri(), "abcdef", "00000001");
+        let (uri, cnonce, count) = (uri(), "abcdef", format!("{count:08x}"));
         let ha1 = self.hash(&format!("{user}:{realm}:{password}"));
         let body = if *qop == "auth-int" {
             format!(":{}", self.hash(""))

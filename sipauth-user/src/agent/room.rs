@@ -1,0 +1,259 @@
+//! Room in the map of flows. The kernel would forget those that were not seen for longest, whosever they are, so that one gateway could push out the
+//! calls of all others by authenticating from many ports. So the agent keeps the map from being full: where there are more flows than the
+//! settings say, those of the gateways go that have the most ([`fair::surplus`]), down to seven eighths, so that one in many grants costs a look through the
+//! map. The head room of the map ([`crate::datapath::entries_for_flows`]) is for what comes meanwhile; where half of it is used up, grants wait.
+//!
+//! What the map has is what counts: after a restart, and with the connections that the kernel program enters by itself. In between the agent
+//! counts what it enters.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use sipauth_common::flow::FlowKey;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::{census::cpu_time, state::Agent};
+use crate::{
+    datapath::{DatapathError, monotonic_ns},
+    fair,
+};
+
+/// Between looks while there is room. What the kernel program enters by itself is not known for so long.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The pause is at least so many times as long as the look took.
+const REST: u32 = 100;
+/// What was pushed out is told in the log so often, at most.
+const SAYING: Duration = Duration::from_secs(60);
+/// Gateways that are named there.
+const NAMED: usize = 5;
+
+/// What the agent knows of the room for flows.
+#[derive(Default)]
+pub(super) struct Room {
+    /// Entries of the map.
+    held: AtomicU64,
+    /// One look at a time.
+    looking: Mutex<()>,
+    /// Sources that were granted a flow since the look began that is going on.
+    granted: Mutex<Option<HashSet<FlowKey>>>,
+    /// Held by each grant from before it looks its flow up until that is entered.
+    granting: RwLock<()>,
+    /// A look is due.
+    due: Notify,
+    pushed_out: Mutex<PushedOut>,
+}
+
+/// Flows that were pushed out.
+#[derive(Default)]
+struct PushedOut {
+    /// Since the start.
+    all: u64,
+    /// Those that the log has not told yet, by gateway.
+    untold: HashMap<u32, u64>,
+    told: Option<Instant>,
+    /// The gateway that lost the most when room was last made.
+    most: Option<u32>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Room {
+    /// Before a source's flow is looked up; to be held until it is entered. A look that goes on leaves it alone from now on, and what it has pushed
+    /// out is gone.
+    pub(super) fn grant(&self, key: &FlowKey) -> RwLockReadGuard<'_, ()> {
+        let granting = self.granting.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(granted) = locked(&self.granted).as_mut() {
+            granted.insert(*key);
+        }
+        granting
+    }
+
+    /// A flow is entered that the map does not have.
+    pub(super) fn enter(&self, room: u32) {
+        if self.held.fetch_add(1, Relaxed) >= u64::from(room) {
+            self.due.notify_one();
+        }
+    }
+
+    /// How many flows were pushed out since the start.
+    pub(super) fn pushed_out(&self) -> u64 {
+        locked(&self.pushed_out).all
+    }
+
+    /// The gateway that lost the most when room was last made.
+    pub(super) fn gave_way(&self) -> Option<u32> {
+        locked(&self.pushed_out).most
+    }
+}
+
+/// Before a grant: waits while the head room is being used up, or makes room itself.
+pub(super) fn wait(agent: &Agent) {
+    let brim = u64::from(agent.maps().flow_room()) / 8 * 9;
+    if agent.room.held.load(Relaxed) > brim {
+        let turn = locked(&agent.room.looking);
+        // Whoever had the turn may have made room.
+        if agent.room.held.load(Relaxed) > brim {
+            // Where it fails the kernel chooses which to forget; `keep` says so.
+            let _ = look(agent, &turn);
+        }
+    }
+}
+
+/// Makes room where that is due, until the end.
+pub(super) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
+    let mut failing = false;
+    loop {
+        let looker = Arc::clone(&agent);
+        let looked = tokio::task::spawn_blocking(move || {
+            let begun = cpu_time();
+            let looked = make(&looker);
+            looker.tell_pushed_out();
+            (looked, cpu_time().saturating_sub(begun))
+        });
+        let pause = match looked.await {
+            Ok((Ok(()), took)) => {
+                failing = false;
+                PAUSE.max(took * REST)
+            }
+            Ok((Err(error), _)) => {
+                if !failing {
+                    warn!(%error, "no room is made for flows: where their map gets full, the kernel forgets those that were quiet for longest");
+                }
+                failing = true;
+                PAUSE
+            }
+            Err(error) => {
+                error!(%error, "making room for flows ended");
+                return;
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = due(&agent), if !failing => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Until there are more flows than there is room for. Whoever said so may have been served by the last look.
+async fn due(agent: &Agent) {
+    loop {
+        agent.room.due.notified().await;
+        if agent.room.held.load(Relaxed) > u64::from(agent.maps().flow_room()) {
+            return;
+        }
+    }
+}
+
+/// Looks through the flows once.
+pub(super) fn make(agent: &Agent) -> Result<(), DatapathError> {
+    look(agent, &locked(&agent.room.looking))
+}
+
+/// Forgets the flows that are over, and pushes out what there is no room for.
+fn look(agent: &Agent, _turn: &MutexGuard<'_, ()>) -> Result<(), DatapathError> {
+    *locked(&agent.room.granted) = Some(HashSet::new());
+    // Grants that had begun before, and are not among these, have entered theirs once this is had: it is not taken for what was there before.
+    drop(agent.room.granting.write().unwrap_or_else(PoisonError::into_inner));
+    let looked = sweep(agent);
+    *locked(&agent.room.granted) = None;
+    looked
+}
+
+fn sweep(agent: &Agent) -> Result<(), DatapathError> {
+    let (maps, now, before) = (agent.maps(), monotonic_ns(), agent.room.held.load(Relaxed));
+    let idle_ns = u64::try_from(agent.settings().flow_idle.as_nanos()).unwrap_or(u64::MAX);
+    let remove = |key: &FlowKey| {
+        let granted = locked(&agent.room.granted);
+        if granted.as_ref().is_some_and(|granted| granted.contains(key)) {
+            return Ok(false);
+        }
+        // Under the lock: a grant that comes now finds it gone, and enters it anew.
+        maps.delete_flow(key)
+    };
+    let mut over = Vec::new();
+    let found = maps.visit_flows(|key, flow| {
+        if !flow.is_live(now, idle_ns) {
+            over.push(*key);
+        }
+    })?;
+    let mut left = found.entries;
+    for key in &over {
+        left = left.saturating_sub(u64::from(remove(key)?));
+    }
+    let room = maps.flow_room();
+    if left > u64::from(room) {
+        let mut lost: HashMap<u32, u64> = HashMap::new();
+        for (key, gateway) in fair::surplus(maps.flows()?, (room - room / 8) as usize) {
+            if remove(&key)? {
+                left = left.saturating_sub(1);
+                *lost.entry(gateway).or_default() += 1;
+            }
+        }
+        agent.room.note(&lost);
+    }
+    // What was entered meanwhile may be counted twice, until the next look.
+    agent.room.held.fetch_add(left.wrapping_sub(before), Relaxed);
+    Ok(())
+}
+
+impl Room {
+    fn note(&self, lost: &HashMap<u32, u64>) {
+        let mut pushed_out = locked(&self.pushed_out);
+        for (gateway, flows) in lost {
+            pushed_out.all += flows;
+            *pushed_out.untold.entry(*gateway).or_default() += flows;
+        }
+        pushed_out.most = lost.iter().max_by_key(|(_, flows)| **flows).map(|(gateway, _)| *gateway);
+    }
+
+    /// What the log is to tell now, the most first.
+    fn due_to_tell(&self) -> Vec<(u32, u64)> {
+        let mut pushed_out = locked(&self.pushed_out);
+        if pushed_out.untold.is_empty() || pushed_out.told.is_some_and(|told| told.elapsed() < SAYING) {
+            return Vec::new();
+        }
+        pushed_out.told = Some(Instant::now());
+        let mut lost: Vec<_> = std::mem::take(&mut pushed_out.untold).into_iter().collect();
+        lost.sort_unstable_by_key(|(_, flows)| std::cmp::Reverse(*flows));
+        lost
+    }
+}
+
+impl Agent {
+    fn tell_pushed_out(&self) {
+        let lost = self.room.due_to_tell();
+        if lost.is_empty() {
+            return;
+        }
+        let flows: u64 = lost.iter().map(|(_, flows)| flows).sum();
+        let named = lost
+            .iter()
+            .take(NAMED)
+            .map(|(gateway, flows)| format!("{} ({flows})", self.holder(*gateway)));
+        warn!(
+            flows,
+            room = self.maps().flow_room(),
+            most = named.collect::<Vec<_>>().join(", "),
+            "flows were pushed out, of the gateways that have the most: they have to authenticate again; `max-flows` makes more room"
+        );
+    }
+
+    /// Whose flows these are, to be read.
+    pub(super) fn holder(&self, gateway: u32) -> String {
+        match gateway {
+            0 => "the softswitch".to_owned(),
+            id => self.name_of(id).unwrap_or_else(|| "a gateway that is gone".to_owned()),
+        }
+    }
+}
