@@ -100,6 +100,8 @@ pub struct Message<'a> {
     start: StartLine<'a>,
     /// The header lines, with the blank line that ends them.
     head: &'a [u8],
+    /// From the first line of `head` that has credentials on; empty where none has.
+    credentials: &'a [u8],
     body: &'a [u8],
     via: &'a [u8],
     from: &'a [u8],
@@ -138,9 +140,10 @@ impl<'a> Message<'a> {
         if matches!(rest.first(), Some(b' ' | b'\t')) {
             fault = fault.or(Some(ParseError::BadHeader));
         }
-        let mut headers = Headers { rest, done: false };
-        let mut count = 0;
-        for line in &mut headers {
+        let mut headers = Headers::of(rest);
+        let (mut count, mut before, mut credentials) = (0, rest.len(), None);
+        while let Some(line) = headers.next() {
+            let begin = rest.len() - std::mem::replace(&mut before, headers.rest.len());
             count += 1;
             if count > MAX_HEADERS {
                 return Err(ParseError::TooManyHeaders);
@@ -163,7 +166,11 @@ impl<'a> Message<'a> {
                 Some(Kind::CSeq) => &mut cseq,
                 Some(Kind::Expires) => &mut expires,
                 Some(Kind::ContentLength) => &mut length,
-                Some(Kind::Contact | Kind::Authorization | Kind::ProxyAuthorization) | None => continue,
+                Some(Kind::Authorization | Kind::ProxyAuthorization) => {
+                    credentials = credentials.or(Some(begin));
+                    continue;
+                }
+                Some(Kind::Contact) | None => continue,
             };
             check(header.value)?;
             // The first is good enough for an answer, but which of them counts is not for us to say.
@@ -189,6 +196,7 @@ impl<'a> Message<'a> {
         let message = Self {
             start,
             head,
+            credentials: credentials.and_then(|begin| head.get(begin..)).unwrap_or_default(),
             body,
             via: required(via)?,
             from: required(from)?,
@@ -221,15 +229,7 @@ impl<'a> Message<'a> {
 
     /// Every header line that has a colon.
     pub fn headers(&self) -> impl Iterator<Item = Header<'a>> + use<'a> {
-        Headers {
-            rest: self.head,
-            done: false,
-        }
-        .filter_map(split)
-    }
-
-    fn of_kind(&self, wanted: Kind) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.headers().filter(move |h| Kind::of(h.name) == Some(wanted)).map(|h| h.value)
+        Headers::of(self.head).filter_map(split)
     }
 
     /// The topmost `Via` line, which may hold several values.
@@ -240,7 +240,7 @@ impl<'a> Message<'a> {
 
     /// Every `Via` line in order.
     pub fn vias(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.of_kind(Kind::Via)
+        of_kind(self.head, Kind::Via)
     }
 
     /// The `branch` of the topmost `Via`.
@@ -294,12 +294,12 @@ impl<'a> Message<'a> {
 
     /// Every `Authorization`, then every `Proxy-Authorization`.
     pub fn authorizations(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.of_kind(Kind::Authorization).chain(self.of_kind(Kind::ProxyAuthorization))
+        of_kind(self.credentials, Kind::Authorization).chain(of_kind(self.credentials, Kind::ProxyAuthorization))
     }
 
     /// Every contact, whether on a line of its own or in a list.
     pub fn contacts(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.of_kind(Kind::Contact).flat_map(list)
+        of_kind(self.head, Kind::Contact).flat_map(list)
     }
 }
 
@@ -308,6 +308,20 @@ struct Headers<'a> {
     rest: &'a [u8],
     /// The blank line was seen; what is left is the body.
     done: bool,
+}
+
+impl<'a> Headers<'a> {
+    const fn of(rest: &'a [u8]) -> Self {
+        Self { rest, done: false }
+    }
+}
+
+/// The values of these headers in a head.
+fn of_kind(head: &[u8], wanted: Kind) -> impl Iterator<Item = &[u8]> {
+    Headers::of(head)
+        .filter_map(split)
+        .filter(move |header| Kind::of(header.name) == Some(wanted))
+        .map(|header| header.value)
 }
 
 impl<'a> Iterator for Headers<'a> {

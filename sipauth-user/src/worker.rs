@@ -38,6 +38,9 @@ pub use tcp::TcpLimits;
 pub trait Handler: 'static {
     /// Decides. `datagram` is the whole UDP payload, or one message of a TCP connection.
     fn handle(&mut self, datagram: &[u8], arrival: &Arrival) -> Action;
+
+    /// Takes back the bytes of an [`Action::Reply`] that was sent, so that the next needs no memory of its own.
+    fn reuse(&mut self, response: Vec<u8>);
 }
 
 /// Where flows are entered; all workers share it.
@@ -140,8 +143,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Binds all sockets, then starts the threads. They end when `shutdown` is cancelled; should one of them panic, it cancels
-    /// `shutdown`.
+    /// Binds all sockets, then starts the threads. They end when `shutdown` is cancelled and [`Self::stop`] called; should one of them
+    /// panic, it cancels `shutdown`.
     ///
     /// # Errors
     /// When a socket or thread cannot be had; nothing runs then.
@@ -197,6 +200,7 @@ impl Workers {
             Ok(thread) => self.threads.push(thread),
             Err(error) => {
                 starting.cancel();
+                self.counters.iter().for_each(|counters| counters.ring());
                 for thread in self.threads.drain(..) {
                     let _ = thread.join();
                 }
@@ -234,6 +238,7 @@ impl Workers {
     /// When one of them panicked.
     pub fn stop(self) -> Result<(), WorkerError> {
         self.shutdown.cancel();
+        self.counters.iter().for_each(|counters| counters.ring());
         let ends: Vec<_> = self.threads.into_iter().map(JoinHandle::join).collect();
         ends.iter()
             .position(Result::is_err)

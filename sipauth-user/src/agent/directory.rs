@@ -203,6 +203,10 @@ impl Punted {
 }
 
 impl Handler for Punted {
+    fn reuse(&mut self, response: Vec<u8>) {
+        self.authenticator.reuse(response);
+    }
+
     fn handle(&mut self, datagram: &[u8], arrival: &Arrival) -> Action {
         let accounts = self.agent.accounts();
         let settings = self.agent.settings();

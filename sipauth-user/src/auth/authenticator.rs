@@ -44,7 +44,13 @@ pub struct Authenticator {
     pub(super) worker: u16,
     pub(super) started: Timestamp,
     serial: u64,
+    /// Buffers of responses that were sent.
+    spare: Vec<Vec<u8>>,
 }
+
+/// So many buffers are kept for more responses, and none that has grown beyond so many bytes.
+const SPARE: usize = 32;
+const SPARE_ROOM: usize = 4_096;
 
 impl Authenticator {
     /// For worker `worker` (each its own number), starting at `started`. A start makes all earlier nonces stale, since what was
@@ -69,6 +75,7 @@ impl Authenticator {
             worker,
             started,
             serial: 0,
+            spare: Vec::new(),
         }
     }
 
@@ -103,6 +110,13 @@ impl Authenticator {
     /// Other settings from now on, but for the capacities: what is remembered stays.
     pub fn reconfigure(&mut self, settings: Arc<Settings>) {
         self.settings = settings;
+    }
+
+    /// Takes back the buffer of a response that was sent, for the next.
+    pub fn reuse(&mut self, buffer: Vec<u8>) {
+        if self.spare.len() < SPARE && buffer.capacity() <= SPARE_ROOM {
+            self.spare.push(buffer);
+        }
     }
 
     /// The ban that the last datagram made due. To be asked for after each [`Authenticator::handle`].
@@ -154,6 +168,7 @@ impl Authenticator {
             message: &message,
             source: arrival.source,
             mint: &self.mint,
+            spare: &mut self.spare,
         };
         if method == Method::Ack && message.to_tag().is_some_and(|tag| self.mint.tags.is_ours(tag)) {
             return Action::Absorb {
@@ -261,13 +276,15 @@ impl Authenticator {
                 message,
                 source: from,
                 mint: &self.mint,
+                spare: &mut self.spare,
             }
             .send(Status::Forbidden, outcome),
             Err(refusal) => {
                 self.serial += 1;
                 let nonce = self.mint.issue(now, (self.started, self.worker), self.serial, from.ip());
                 let rules = source.rules.unwrap_or(&self.settings.rules);
-                let mut response = Response::new(challenge::status(rules), message, from, &self.mint.tags.make(message));
+                let buffer = self.spare.pop().unwrap_or_default();
+                let mut response = Response::new(buffer, challenge::status(rules), message, from, &self.mint.tags.make(message));
                 challenge::write(&mut response, rules, source.realm, &nonce, refusal.stale);
                 Action::Reply {
                     response: response.finish(),
@@ -283,11 +300,13 @@ struct Reply<'a> {
     message: &'a Message<'a>,
     source: SocketAddr,
     mint: &'a Mint,
+    spare: &'a mut Vec<Vec<u8>>,
 }
 
 impl Reply<'_> {
-    fn send(&self, status: Status, outcome: Outcome) -> Action {
-        let response = Response::new(status, self.message, self.source, &self.mint.tags.make(self.message)).finish();
+    fn send(self, status: Status, outcome: Outcome) -> Action {
+        let buffer = self.spare.pop().unwrap_or_default();
+        let response = Response::new(buffer, status, self.message, self.source, &self.mint.tags.make(self.message)).finish();
         Action::Reply { response, outcome }
     }
 }

@@ -39,28 +39,25 @@ pub(super) fn write(response: &mut Response, rules: &DigestRules, realm: &str, n
         b"WWW-Authenticate: "
     };
     for algorithm in &rules.algorithms {
-        let mut value = Vec::with_capacity(160);
-        value.extend_from_slice(b"Digest realm=\"");
-        for byte in realm.bytes().filter(|b| !b.is_ascii_control()) {
-            if matches!(byte, b'"' | b'\\') {
-                value.push(b'\\');
+        response.line(name, |value| {
+            value.copy(b"Digest realm=\"");
+            for byte in realm.bytes().filter(|b| !b.is_ascii_control()) {
+                if matches!(byte, b'"' | b'\\') {
+                    value.copy(b"\\");
+                }
+                value.copy(&[byte]);
             }
-            value.push(byte);
-        }
-        value.extend_from_slice(b"\", nonce=\"");
-        value.extend_from_slice(nonce);
-        value.extend_from_slice(b"\"");
-        if stale {
-            value.extend_from_slice(b", stale=true");
-        }
-        value.extend_from_slice(b", algorithm=");
-        value.extend_from_slice(algorithm.as_str().as_bytes());
-        value.extend_from_slice(match rules.qop {
-            Qop::None => b"",
-            Qop::Auth => b", qop=\"auth\"",
-            Qop::AuthInt => b", qop=\"auth-int\"",
-            Qop::Both => b", qop=\"auth,auth-int\"",
+            value.copy(b"\", nonce=\"");
+            value.copy(nonce);
+            value.copy(if stale { b"\", stale=true" } else { b"\"" });
+            value.copy(b", algorithm=");
+            value.copy(algorithm.as_str().as_bytes());
+            value.copy(match rules.qop {
+                Qop::None => b"",
+                Qop::Auth => b", qop=\"auth\"",
+                Qop::AuthInt => b", qop=\"auth-int\"",
+                Qop::Both => b", qop=\"auth,auth-int\"",
+            });
         });
-        response.header(name, &value);
     }
 }

@@ -128,6 +128,10 @@ impl Failures {
 
     /// Whether the username is locked out where the source is.
     pub(super) fn locks_name(&self, username: &[u8], from: SocketAddr, standing: Standing, now: Timestamp) -> bool {
+        // Nearly always nobody failed; then there is no key to be made.
+        if self.names.is_empty() {
+            return false;
+        }
         let name = self.names.get(&name_key(username, from, standing));
         name.is_some_and(|name| name.lock.holds(now))
     }
@@ -297,6 +301,10 @@ impl<K: Copy + Eq + Hash, V: Default> Table<K, V> {
             old: HashMap::new(),
             capacity: capacity.max(1),
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.young.is_empty() && self.old.is_empty()
     }
 
     fn get(&self, key: &K) -> Option<&V> {

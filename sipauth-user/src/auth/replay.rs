@@ -17,8 +17,8 @@ use super::Timestamp;
 /// How long the same datagram counts as a retransmission: 64 × T1, which is also how long the softswitch's own
 /// transaction absorbs it instead of making a second call (RFC 3261, 17.1.1.2; RFC 6026, 7.1).
 const RETRANSMISSION: Duration = Duration::from_secs(32);
-/// Transactions that may be in flight with one nonce and still be recognised.
-const RECENT: usize = 4;
+/// Transactions that may be in flight with one nonce besides the last, and still be recognised.
+const EARLIER: usize = 3;
 
 /// What makes a datagram the same as another: all of it, and whom it is from. Stricter than comparing branch, Call-ID, CSeq and
 /// response, since a retransmission is identical (RFC 3261, 17.1.1.2). 128 bits: nobody finds another datagram for one.
@@ -59,19 +59,28 @@ pub(super) struct Term {
 }
 
 impl Term {
-    fn is_over(&self, now: Timestamp) -> bool {
-        u128::from(now.0.saturating_sub(self.issued.0)) > self.lifetime.as_millis()
+    fn end(&self) -> Timestamp {
+        let lifetime = u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX);
+        Timestamp(self.issued.0.saturating_add(lifetime))
     }
 }
 
+/// The uses of a nonce. Most are used once, and there are many: what only more uses need is apart.
 struct Window {
-    term: Term,
+    end: Timestamp,
     /// The highest count used, and with it the meaning of `bits`: bit n is count `highest - n`.
     highest: u32,
     bits: u64,
-    recent: [(Fingerprint, Timestamp); RECENT],
-    next: usize,
+    /// The last request; time 0 for none.
+    last: Seen,
+    /// Where in `earlier` the next goes.
+    next: u32,
+    earlier: Option<Box<[Seen; EARLIER]>>,
 }
+
+/// A request, and when it came.
+type Seen = (Fingerprint, Timestamp);
+const NOTHING: Seen = ([0; 16], Timestamp(0));
 
 /// See the module.
 pub(super) struct Replay {
@@ -106,32 +115,31 @@ impl Replay {
             return Use::Replay;
         }
         self.expire(now, serial);
-        let known = self.windows.contains_key(&serial);
-        if !known && self.windows.len() >= self.capacity {
+        if let Some(window) = self.windows.get_mut(&serial) {
+            return if window.has_recent(fingerprint, now) {
+                Use::Retransmission
+            } else if !window.take(count) {
+                Use::Replay
+            } else if term.one_time {
+                Use::Spent
+            } else {
+                window.remember((fingerprint, now));
+                Use::First
+            };
+        }
+        if self.windows.len() >= self.capacity {
             self.forget_oldest();
             // The newcomer itself may be older than what was forgotten.
             if self.forgotten(serial) {
                 return Use::Replay;
             }
         }
-        let window = self.windows.entry(serial).or_insert(Window {
-            term,
-            highest: 0,
-            bits: 0,
-            recent: [([0; 16], Timestamp(0)); RECENT],
-            next: 0,
-        });
-        if known && window.has_recent(fingerprint, now) {
-            return Use::Retransmission;
-        }
+        let mut window = Window::new(term.end());
         if !window.take(count) {
             return Use::Replay;
         }
-        if known && term.one_time {
-            return Use::Spent;
-        }
-        window.recent[window.next % RECENT] = (fingerprint, now);
-        window.next = (window.next + 1) % RECENT;
+        window.remember((fingerprint, now));
+        self.windows.insert(serial, window);
         Use::First
     }
 
@@ -139,7 +147,7 @@ impl Replay {
     fn expire(&mut self, now: Timestamp, keep: u64) {
         for _ in 0..4 {
             match self.windows.first_key_value() {
-                Some((serial, window)) if *serial != keep && window.term.is_over(now) => self.forget_oldest(),
+                Some((serial, window)) if *serial != keep && window.end < now => self.forget_oldest(),
                 _ => return,
             }
         }
@@ -153,10 +161,33 @@ impl Replay {
 }
 
 impl Window {
+    const fn new(end: Timestamp) -> Self {
+        Self {
+            end,
+            highest: 0,
+            next: 0,
+            bits: 0,
+            last: NOTHING,
+            earlier: None,
+        }
+    }
+
+    fn remember(&mut self, seen: Seen) {
+        if self.last != NOTHING {
+            let earlier = self.earlier.get_or_insert_with(|| Box::new([NOTHING; EARLIER]));
+            if let Some(slot) = earlier.get_mut(self.next as usize % EARLIER) {
+                *slot = self.last;
+            }
+            self.next = self.next.wrapping_add(1);
+        }
+        self.last = seen;
+    }
+
     /// Either way: a clock that stepped back must not lengthen the time.
     fn has_recent(&self, fingerprint: Fingerprint, now: Timestamp) -> bool {
-        self.recent
+        [self.last]
             .iter()
+            .chain(self.earlier.iter().flat_map(|earlier| earlier.iter()))
             .any(|(seen, at)| *seen == fingerprint && at.0 != 0 && u128::from(now.0.abs_diff(at.0)) <= RETRANSMISSION.as_millis())
     }
 

@@ -1,5 +1,6 @@
 //! What the authenticator does, as a peer sees it.
 
+mod allocation;
 mod decisions;
 mod diagnosis;
 mod failures;

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq as _};
 
 use super::{
     Account, Algorithm, Authenticator, DigestRules, Directory, Outcome, Qop, Source, Timestamp, UriMatch,
@@ -129,7 +129,7 @@ impl Authenticator {
                 cnonce,
             },
         );
-        let right = bool::from(expected.as_bytes().ct_eq(&answer.to_ascii_lowercase()));
+        let right = is_right(expected.as_bytes(), answer);
         let Some(account) = account else {
             return Err(self.failed(Outcome::UnknownUser, &failure, now));
         };
@@ -216,6 +216,16 @@ impl Authenticator {
     }
 }
 
+/// Whether `answer` is these hex digits, in letters of either case; in constant time as to what they are.
+fn is_right(expected: &[u8], answer: &[u8]) -> bool {
+    expected.len() == answer.len()
+        && expected
+            .iter()
+            .zip(answer)
+            .fold(Choice::from(1), |same, (one, other)| same & one.ct_eq(&other.to_ascii_lowercase()))
+            .into()
+}
+
 /// RFC 7616, 3.4: no algorithm means MD5. One that was not offered is never accepted: that would be a downgrade.
 pub(super) fn offered(offer: &DigestRules, name: Option<&[u8]>) -> Option<Algorithm> {
     let algorithm = name.map_or(Some(Algorithm::Md5), Algorithm::from_name)?;
@@ -290,7 +300,7 @@ fn count(nc: &[u8]) -> Option<u32> {
 pub(super) fn same_uri(digest: &[u8], request: &[u8], how: UriMatch) -> bool {
     match how {
         UriMatch::Strict => digest == request || is_server_of(digest, request),
-        UriMatch::Loose => digest == request || is_server_of(digest, request) || core_of(digest) == core_of(request),
+        UriMatch::Loose => digest == request || is_server_of(digest, request) || same_core(digest, request),
     }
 }
 
@@ -298,21 +308,31 @@ pub(super) fn same_uri(digest: &[u8], request: &[u8], how: UriMatch) -> bool {
 /// whomever they call. It binds the answer to this server; whoever could change the called number under way could change
 /// the session description too, which `qop=auth` does not cover.
 fn is_server_of(digest: &[u8], request: &[u8]) -> bool {
-    let server = |uri: &[u8]| {
-        let rest = uri.strip_prefix(b"sip:").or_else(|| uri.strip_prefix(b"sips:"))?;
-        let host = memchr::memrchr(b'@', rest).map_or(rest, |at| &rest[at + 1..]);
-        let end = host.iter().position(|b| matches!(b, b';' | b'?')).unwrap_or(host.len());
-        let host = host[..end].to_ascii_lowercase();
-        Some(host.strip_suffix(b":5060").map_or(host.clone(), <[u8]>::to_vec))
-    };
-    memchr::memchr(b'@', digest).is_none() && server(digest).is_some_and(|named| Some(named) == server(request))
+    memchr::memchr(b'@', digest).is_none()
+        && server(digest)
+            .zip(server(request))
+            .is_some_and(|(named, called)| named.eq_ignore_ascii_case(called))
 }
 
-/// A SIP URI as (scheme and user, host in lower case); anything else as it is.
-fn core_of(uri: &[u8]) -> (&[u8], Vec<u8>) {
-    let lower = uri.get(..5).map(<[u8]>::to_ascii_lowercase).unwrap_or_default();
-    if !lower.starts_with(b"sip:") && lower != b"sips:" {
-        return (uri, Vec::new());
+/// Host and port of a SIP URI, without the port that goes without saying.
+fn server(uri: &[u8]) -> Option<&[u8]> {
+    let rest = uri.strip_prefix(b"sip:").or_else(|| uri.strip_prefix(b"sips:"))?;
+    let host = memchr::memrchr(b'@', rest).map_or(rest, |at| &rest[at + 1..]);
+    let end = host.iter().position(|b| matches!(b, b';' | b'?')).unwrap_or(host.len());
+    let host = &host[..end];
+    Some(host.strip_suffix(b":5060").unwrap_or(host))
+}
+
+fn same_core(one: &[u8], other: &[u8]) -> bool {
+    let ((user, host), (other_user, other_host)) = (core_of(one), core_of(other));
+    user == other_user && host.eq_ignore_ascii_case(other_host)
+}
+
+/// A SIP URI as (scheme and user, host, whose case does not matter); anything else as it is.
+fn core_of(uri: &[u8]) -> (&[u8], &[u8]) {
+    let begins = |scheme: &[u8]| uri.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme));
+    if uri.len() < 5 || !begins(b"sip:") && !begins(b"sips:") {
+        return (uri, &[]);
     }
     // The user part may have semicolons and question marks of its own (RFC 3261, 25.1: `user-unreserved`), a host none of these.
     let host_at = memchr::memrchr(b'@', uri)
@@ -326,5 +346,5 @@ fn core_of(uri: &[u8]) -> (&[u8], Vec<u8>) {
     } else {
         memchr::memchr(b':', host).map_or(host, |at| &host[..at])
     };
-    (user, host.to_ascii_lowercase())
+    (user, host)
 }

@@ -135,7 +135,7 @@ fn around(message: &Message<'_>, data: &[u8]) {
 /// A response of ours is a message that belongs to the request.
 fn answers(request: &Message<'_>, fault: Option<ParseError>, data: &[u8]) {
     let source = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 200), 5060));
-    let response = Response::new(Status::Unauthorized, request, source, b"sa0123").finish();
+    let response = Response::new(Vec::new(), Status::Unauthorized, request, source, b"sa0123").finish();
     let grown = data.len() + GROWTH + 4 * request.vias().count();
     assert!(response.len() <= grown, "an answer of {} bytes to {}", response.len(), data.len());
     assert!(oracle::has_clean_lines(&response));

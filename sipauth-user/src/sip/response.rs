@@ -8,6 +8,9 @@ use super::{
     text::{first, tag},
 };
 
+/// Most responses have room in it.
+const ROOM: usize = 1_024;
+
 /// The final responses that the agent gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -60,12 +63,13 @@ pub struct Response {
 }
 
 impl Response {
-    /// With everything that a response to `request` must have; `our_tag` goes into To if that has none.
+    /// With everything that a response to `request` must have; `our_tag` goes into To if that has none. What is in `buffer` goes, its room
+    /// is used.
     #[must_use]
-    pub fn new(status: Status, request: &Message<'_>, source: SocketAddr, our_tag: &[u8]) -> Self {
-        let mut response = Self {
-            bytes: Vec::with_capacity(768),
-        };
+    pub fn new(mut buffer: Vec<u8>, status: Status, request: &Message<'_>, source: SocketAddr, our_tag: &[u8]) -> Self {
+        buffer.clear();
+        buffer.reserve(ROOM);
+        let mut response = Self { bytes: buffer };
         response.bytes.extend_from_slice(status.line());
         for (i, via) in request.vias().enumerate() {
             response.bytes.extend_from_slice(b"Via: ");
@@ -97,8 +101,13 @@ impl Response {
 
     /// Adds a header line. `name` includes colon and space; line ends in `value` become spaces.
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
+        self.line(name, |text| text.copy(value));
+    }
+
+    /// Adds a header line whose value is written in pieces.
+    pub fn line(&mut self, name: &[u8], value: impl FnOnce(&mut Self)) {
         self.bytes.extend_from_slice(name);
-        self.copy(value);
+        value(self);
         self.end_line();
     }
 
@@ -140,8 +149,8 @@ impl Response {
         self.copy(others);
     }
 
-    /// Unfolds: whatever the parser let through, no line end gets into a value.
-    fn copy(&mut self, value: &[u8]) {
+    /// Adds to the line. Unfolds: whatever the parser let through, no line end gets into a value.
+    pub fn copy(&mut self, value: &[u8]) {
         self.bytes
             .extend(value.iter().filter(|b| **b != b'\r').map(|b| if *b == b'\n' { b' ' } else { *b }));
     }

@@ -125,7 +125,7 @@ fn a_response_copies_what_it_must_and_unfolds_it() {
         )
         .replace("<sip:a@h>;tag=1", "<sip:a@h>\r\n ;tag=1");
     let message = Message::parse(text.as_bytes()).unwrap();
-    let response = Response::new(Status::Forbidden, &message, "[2001:db8::1]:99".parse().unwrap(), b"t").finish();
+    let response = Response::new(Vec::new(), Status::Forbidden, &message, "[2001:db8::1]:99".parse().unwrap(), b"t").finish();
     assert_eq!(
         String::from_utf8(response).unwrap(),
         "SIP/2.0 403 Forbidden\r\nVia: SIP/2.0/UDP h;branch=b;received=2001:db8::1;rport=99, SIP/2.0/UDP i;rport\r\nVia: SIP/2.0/UDP j\r\n\
@@ -138,7 +138,7 @@ fn separators_in_via_do_not_make_an_answer_longer() {
     let grown = |separators: &str| {
         let text = INVITE.replace("branch=z9hG4bK1", separators);
         let message = Message::parse(text.as_bytes()).unwrap();
-        let response = Response::new(Status::BadRequest, &message, "192.0.2.1:99".parse().unwrap(), b"t").finish();
+        let response = Response::new(Vec::new(), Status::BadRequest, &message, "192.0.2.1:99".parse().unwrap(), b"t").finish();
         let commas = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b',').count();
         assert_eq!(commas(&response), commas(separators.as_bytes()), "they are copied");
         response.len().checked_signed_diff(text.len())

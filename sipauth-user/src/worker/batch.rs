@@ -76,11 +76,8 @@ impl Receive {
     pub(super) fn fill(&mut self, socket: &impl AsFd, limit: usize) -> io::Result<usize> {
         self.arrived.clear();
         let mut names = [const { mem::MaybeUninit::<SockAddrStorage>::uninit() }; BATCH];
-        let mut controls = [Control([0; 80]); BATCH];
-        let mut parts: [libc::iovec; BATCH] = [libc::iovec {
-            iov_base: ptr::null_mut(),
-            iov_len: 0,
-        }; BATCH];
+        let mut controls = [const { mem::MaybeUninit::<Control>::uninit() }; BATCH];
+        let mut parts = [EMPTY_PART; BATCH];
         let mut headers = [EMPTY; BATCH];
         let mut count = 0;
         let slots = names
@@ -99,6 +96,7 @@ impl Receive {
             header.msg_hdr.msg_name = ptr::from_mut(name).cast();
             header.msg_hdr.msg_iov = part;
             header.msg_hdr.msg_iovlen = 1;
+            let control = control.write(Control([0; 80]));
             header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
             header.msg_hdr.msg_controllen = control.0.len() as _;
             count += 1;
@@ -114,6 +112,13 @@ impl Receive {
             self.arrived.push(arrived(header, name));
         }
         Ok(received)
+    }
+
+    /// The bytes of a datagram of the last [`Self::fill`], by its place there.
+    pub(super) fn bytes(&self, place: usize) -> &[u8] {
+        let length = self.arrived.get(place).and_then(Option::as_ref).map_or(0, |arrived| arrived.length);
+        let buffer = self.buffers.chunks_exact(BUFFER).nth(place);
+        buffer.and_then(|buffer| buffer.get(..length)).unwrap_or_default()
     }
 
     /// The datagrams of the last [`Self::fill`]; `None` for one that nothing can be done with.
@@ -132,6 +137,10 @@ impl Receive {
     }
 }
 
+const EMPTY_PART: libc::iovec = libc::iovec {
+    iov_base: ptr::null_mut(),
+    iov_len: 0,
+};
 const EMPTY: libc::mmsghdr = {
     // SAFETY: integers and raw pointers; zero is a valid value of each.
     unsafe { mem::zeroed() }
@@ -202,39 +211,38 @@ fn told(header: &libc::msghdr) -> Told {
 }
 
 /// A datagram to be sent.
-#[derive(Debug)]
-pub(super) struct Reply {
-    /// Where the request came from.
+pub(super) struct Outgoing<'a> {
     pub(super) to: SocketAddr,
-    /// What the request was sent to.
-    pub(super) from: IpAddr,
-    pub(super) bytes: Vec<u8>,
+    /// The local address to send from; `None` where the datagram has its own IP header.
+    pub(super) from: Option<IpAddr>,
+    /// One after the other.
+    pub(super) parts: [&'a [u8]; 2],
 }
 
-/// Sends the first of `replies`, up to [`BATCH`]; says how many went. An error concerns the first.
-pub(super) fn send(socket: &impl AsFd, replies: &[Reply]) -> io::Result<usize> {
+/// Sends the first of these, up to [`BATCH`]; says how many went. An error concerns the first.
+pub(super) fn send<'a>(socket: &impl AsFd, datagrams: impl Iterator<Item = Outgoing<'a>>) -> io::Result<usize> {
     let mut names = [const { None::<SockAddr> }; BATCH];
-    let mut controls = [Control([0; 80]); BATCH];
-    let mut parts: [libc::iovec; BATCH] = [libc::iovec {
-        iov_base: ptr::null_mut(),
-        iov_len: 0,
-    }; BATCH];
+    let mut controls = [const { mem::MaybeUninit::<Control>::uninit() }; BATCH];
+    let mut parts = [[EMPTY_PART; 2]; BATCH];
     let mut headers = [EMPTY; BATCH];
     let mut count = 0;
     let slots = names.iter_mut().zip(&mut controls).zip(&mut parts).zip(&mut headers);
-    for ((((name, control), part), header), reply) in slots.zip(replies) {
-        let name = name.insert(SockAddr::from(reply.to));
-        *part = libc::iovec {
-            iov_base: reply.bytes.as_ptr().cast_mut().cast(),
-            iov_len: reply.bytes.len(),
-        };
+    for ((((name, control), parts), header), datagram) in slots.zip(datagrams) {
+        let name = name.insert(SockAddr::from(datagram.to));
+        *parts = datagram.parts.map(|part| libc::iovec {
+            iov_base: part.as_ptr().cast_mut().cast(),
+            iov_len: part.len(),
+        });
         header.msg_hdr.msg_name = name.as_ptr().cast_mut().cast();
         header.msg_hdr.msg_namelen = name.len();
-        header.msg_hdr.msg_iov = part;
-        header.msg_hdr.msg_iovlen = 1;
-        header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
-        header.msg_hdr.msg_controllen = control.0.len() as _;
-        set_source(&mut header.msg_hdr, reply.from);
+        header.msg_hdr.msg_iov = parts.as_mut_ptr();
+        header.msg_hdr.msg_iovlen = parts.len() as _;
+        if let Some(from) = datagram.from {
+            let control = control.write(Control([0; 80]));
+            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = control.0.len() as _;
+            set_source(&mut header.msg_hdr, from);
+        }
         count += 1;
     }
     let fd = socket.as_fd().as_raw_fd();

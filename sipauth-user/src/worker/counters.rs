@@ -1,12 +1,18 @@
 //! Counts of one worker, written by it alone and read by whoever asks.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    io,
+    os::fd::AsFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::io::unix::AsyncFd;
+
 use super::latency::Latency;
-use tokio::sync::Notify;
 
 use crate::auth::Outcome;
 
@@ -92,23 +98,41 @@ pub(super) struct Counters {
     faults: [AtomicU64; Fault::ALL.len()],
     connections: AtomicU64,
     pub(super) latency: Latency,
-    question: Notify,
+    /// Wakes the worker's loop, however it waits: for a question, or because it is to end.
+    bell: EventFd,
     /// How often the worker was asked whether its loop runs, and the last of these questions that it answered.
     asked: AtomicU64,
     answered: AtomicU64,
 }
 
 impl Counters {
-    pub(super) fn new() -> Self {
-        Self {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
             outcomes: [const { AtomicU64::new(0) }; Outcome::ALL.len()],
             faults: [const { AtomicU64::new(0) }; Fault::ALL.len()],
             connections: AtomicU64::new(0),
             latency: Latency::new(),
-            question: Notify::new(),
+            bell: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
             asked: AtomicU64::new(0),
             answered: AtomicU64::new(0),
-        }
+        })
+    }
+
+    /// What becomes readable by [`Self::ring`].
+    pub(super) const fn bell(&self) -> &EventFd {
+        &self.bell
+    }
+
+    pub(super) fn ring(&self) {
+        // It fails only where it has been rung 2^64 times.
+        let _ = self.bell.write(1);
+    }
+
+    /// To be called by the loop when the bell was rung.
+    pub(super) fn answer(&self) {
+        // Nothing to read is as good.
+        let _ = self.bell.read();
+        self.answered.store(self.asked.load(Relaxed), Relaxed);
     }
 
     pub(super) fn outcome(&self, outcome: Outcome) {
@@ -145,21 +169,27 @@ pub(super) fn connections(counters: &[Arc<Counters>]) -> u64 {
     counters.iter().map(|one| one.connections.load(Relaxed)).sum()
 }
 
-/// A task of a worker's own runtime: it runs when the worker's loop does. A question costs the loop one wake-up, and there are
-/// questions only where a service manager wants answers.
-pub(super) async fn show_life(counters: Arc<Counters>) {
+/// Answers questions as a task of a runtime: it runs when the runtime's loop does.
+///
+/// # Errors
+/// When the runtime cannot wait for the bell.
+pub(super) async fn show_life(counters: Arc<Counters>) -> io::Result<()> {
+    let bell = counters.bell().as_fd().try_clone_to_owned()?;
+    // SAFETY: the descriptor is owned by what registers it, and so stays open and the same.
+    let bell = unsafe { AsyncFd::register(bell) }?;
     loop {
-        counters.question.notified().await;
-        counters.answered.store(counters.asked.load(Relaxed), Relaxed);
+        bell.readable().await?.clear_ready();
+        counters.answer();
     }
 }
 
-/// Whether all workers have answered the question before; asks the next.
+/// Whether all workers have answered the question before; asks the next. It costs each loop one wake-up, and there are questions only
+/// where a service manager wants answers.
 pub(super) fn ask(counters: &[Arc<Counters>]) -> bool {
     let mut all = true;
     for one in counters {
         all &= one.answered.load(Relaxed) == one.asked.fetch_add(1, Relaxed);
-        one.question.notify_one();
+        one.ring();
     }
     all
 }

@@ -19,6 +19,8 @@ const STEP: Duration = Duration::from_millis(30);
 struct Slow;
 
 impl Handler for Slow {
+    fn reuse(&mut self, _: Vec<u8>) {}
+
     fn handle(&mut self, datagram: &[u8], _: &Arrival) -> Action {
         thread::sleep(STEP);
         let outcome = Outcome::InDialog;

@@ -2,12 +2,12 @@
 
 use std::{
     io,
+    net::UdpSocket,
     os::fd::{AsFd, AsRawFd as _},
     sync::Weak,
 };
 
 use sipauth_common::config::Lane;
-use tokio::net::UdpSocket;
 
 /// `SK_MEMINFO_RMEM_ALLOC`, `SK_MEMINFO_RCVBUF`, `SK_MEMINFO_DROPS` and `SK_MEMINFO_VARS` of linux/sock_diag.h.
 const ALLOCATED: usize = 0;
@@ -73,16 +73,16 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn what_waits_is_seen_and_what_found_no_room_is_counted() {
-        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.expect("a free port"));
+    #[test]
+    fn what_waits_is_seen_and_what_found_no_room_is_counted() {
+        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").expect("a free port"));
         let waiting = [Waiting {
             lane: Lane::Known,
             socket: Arc::downgrade(&socket),
         }];
         let known = || queues(&waiting)[Lane::Known as usize];
         assert_eq!((known().bytes, known().drops), (0, 0));
-        let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         let to = socket.local_addr().expect("an address");
         // Far more than any default buffer.
         for _ in 0..5_000 {

@@ -5,11 +5,13 @@
 //! the packet), so the check of source addresses never runs: neither `rp_filter` nor `accept_local` matters.
 
 use std::{
-    io::{self, IoSlice},
+    io,
     net::{SocketAddr, SocketAddrV4, SocketAddrV6},
 };
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::batch::{self, Outgoing};
 
 const UDP: u8 = sipauth_common::decide::UDP;
 const UDP_HEADER: usize = 8;
@@ -38,28 +40,71 @@ impl Releaser {
         })
     }
 
-    /// Hands over `payload`. Over IPv6 at most 65,488 bytes fit the MTU of `lo`.
+    /// Sends the first of these, up to a batch and as far as they are of one family; says how many went. `payload` has the bytes of a
+    /// place. Over IPv6 at most 65,488 bytes fit the MTU of `lo`.
     ///
     /// # Errors
-    /// What the kernel says; [`is_busy`] tells whether only room was lacking.
-    pub(super) fn release(&self, payload: &[u8], source: SocketAddr, destination: SocketAddr) -> io::Result<()> {
-        let length = u16::try_from(UDP_HEADER + payload.len()).map_err(|_| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
-        match (source, destination) {
+    /// What the kernel says of the first; [`is_busy`] tells whether only room was lacking.
+    pub(super) fn send<'a>(&self, releases: &'a [Release], payload: impl Fn(usize) -> &'a [u8]) -> io::Result<usize> {
+        let ipv4 = releases.first().is_some_and(|first| first.to.is_ipv4());
+        let socket = if ipv4 { Some(&self.v4) } else { self.v6.as_ref() };
+        let socket = socket.ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
+        let alike = releases.iter().take_while(|one| one.to.is_ipv4() == ipv4);
+        batch::send(
+            socket,
+            alike.map(|one| Outgoing {
+                to: one.to,
+                from: None,
+                parts: [one.headers.get(..one.length).unwrap_or_default(), payload(one.place)],
+            }),
+        )
+    }
+}
+
+/// The headers of a datagram on its way to the softswitch.
+#[derive(Debug)]
+pub(super) struct Release {
+    headers: [u8; IPV6_HEADER + UDP_HEADER],
+    /// Of the headers.
+    length: usize,
+    /// For the socket.
+    to: SocketAddr,
+    /// Where its payload is.
+    place: usize,
+    pub(super) source: SocketAddr,
+}
+
+impl Release {
+    /// Of `payload`, which is at `place`.
+    ///
+    /// # Errors
+    /// For a payload that no datagram can have, or addresses of two families.
+    pub(super) fn new(payload: &[u8], place: usize, source: SocketAddr, destination: SocketAddr) -> io::Result<Self> {
+        let too_long = || io::Error::from_raw_os_error(libc::EMSGSIZE);
+        let length = u16::try_from(UDP_HEADER + payload.len()).map_err(|_| too_long())?;
+        let mut headers = [0; IPV6_HEADER + UDP_HEADER];
+        let (ip, udp, to) = match (source, destination) {
             (SocketAddr::V4(from), SocketAddr::V4(to)) => {
-                let total =
-                    u16::try_from(IPV4_HEADER + UDP_HEADER + payload.len()).map_err(|_| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
-                let udp = udp_header(pseudo_v4(&from, &to), length, source.port(), destination.port(), payload);
-                send(&self.v4, &ipv4_header(&from, &to, total), &udp, payload, destination)
+                let total = u16::try_from(IPV4_HEADER + UDP_HEADER + payload.len()).map_err(|_| too_long())?;
+                headers[..IPV4_HEADER].copy_from_slice(&ipv4_header(&from, &to, total));
+                (IPV4_HEADER, pseudo_v4(&from, &to), destination)
             }
             (SocketAddr::V6(from), SocketAddr::V6(to)) => {
-                let socket = self.v6.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
-                let udp = udp_header(pseudo_v6(&from, &to), length, source.port(), destination.port(), payload);
+                headers[..IPV6_HEADER].copy_from_slice(&ipv6_header(&from, &to, length));
                 // A raw IPv6 socket takes the port for a protocol number, and wants none.
-                let address = SocketAddr::V6(SocketAddrV6::new(*to.ip(), 0, 0, to.scope_id()));
-                send(socket, &ipv6_header(&from, &to, length), &udp, payload, address)
+                let address = SocketAddrV6::new(*to.ip(), 0, 0, to.scope_id());
+                (IPV6_HEADER, pseudo_v6(&from, &to), SocketAddr::V6(address))
             }
-            _ => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
-        }
+            _ => return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
+        };
+        headers[ip..ip + UDP_HEADER].copy_from_slice(&udp_header(udp, length, source.port(), destination.port(), payload));
+        Ok(Self {
+            headers,
+            length: ip + UDP_HEADER,
+            to,
+            place,
+            source,
+        })
     }
 }
 
@@ -73,17 +118,6 @@ fn raw(domain: Domain) -> io::Result<Socket> {
     let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
-}
-
-fn send(socket: &Socket, ip: &[u8], udp: &[u8], payload: &[u8], to: SocketAddr) -> io::Result<()> {
-    let parts = [IoSlice::new(ip), IoSlice::new(udp), IoSlice::new(payload)];
-    loop {
-        match socket.send_to_vectored(&parts, &SockAddr::from(to)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // The kernel takes all of a datagram or none of it.
-            other => return other.map(|_| ()),
-        }
-    }
 }
 
 /// Identification and checksum are zero: the kernel fills both. DF is off, as fits a datagram that may have come in fragments.

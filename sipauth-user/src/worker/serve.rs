@@ -1,29 +1,35 @@
 //! The loop of one worker: which socket next, and what becomes of a datagram.
 
-use std::{future::poll_fn, io, net::UdpSocket as StdSocket, sync::Arc, task::Poll, thread};
+use std::{io, net::IpAddr, net::SocketAddr, net::UdpSocket, sync::Arc, thread};
 
-use sipauth_common::config::Lane;
-use tokio::{
-    io::Interest,
-    net::UdpSocket,
-    runtime::{Builder, Runtime},
+use nix::{
+    errno::Errno,
+    sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
 };
+use sipauth_common::config::Lane;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Fault, Flows, Handler, WorkerError,
-    batch::{self, BATCH, Receive, Reply},
-    counters::{Counters, show_life},
+    batch::{self, BATCH, Outgoing, Receive},
+    counters::Counters,
     latency::LatencyOf,
     queues::Waiting,
-    release::{self, Releaser},
+    release::{self, Release, Releaser},
     socket::Endpoint,
 };
 use crate::auth::{Action, Arrival};
 
+/// What the bell is called among the sockets, which are called by their place.
+const BELL: u64 = u64::MAX;
+/// How many datagrams a socket is asked for that had fewer the last time. Room for more costs time to set up.
+const FEW: usize = 4;
+
 /// Everything of a worker but its handler, which is made in its thread.
 pub(super) struct Worker {
-    runtime: Runtime,
+    /// Level-triggered: a socket that was not emptied is told of again.
+    epoll: Epoll,
+    /// In the order of service.
     endpoints: Vec<Endpoint<Arc<UdpSocket>>>,
     releaser: Releaser,
     flows: Arc<dyn Flows>,
@@ -31,30 +37,21 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(endpoints: Vec<Endpoint<StdSocket>>, flows: Arc<dyn Flows>) -> Result<Self, WorkerError> {
-        let runtime = Builder::new_current_thread().enable_io().build().map_err(WorkerError::Thread)?;
-        let endpoints = {
-            let _context = runtime.enter();
-            let wrap = |one: Endpoint<StdSocket>| {
-                UdpSocket::from_std(one.socket).map(|socket| Endpoint {
-                    socket: Arc::new(socket),
-                    lane: one.lane,
-                    protected: one.protected,
-                })
-            };
-            endpoints
-                .into_iter()
-                .map(wrap)
-                .collect::<io::Result<_>>()
-                .map_err(WorkerError::Thread)?
-        };
+    pub(super) fn new(endpoints: Vec<Endpoint<UdpSocket>>, flows: Arc<dyn Flows>) -> Result<Self, WorkerError> {
+        let counters = Counters::new().map_err(WorkerError::Thread)?;
+        let epoll = wait_for(&endpoints, &counters).map_err(|error| WorkerError::Thread(error.into()))?;
         let releaser = Releaser::new().map_err(WorkerError::Raw)?;
+        let share = |one: Endpoint<UdpSocket>| Endpoint {
+            socket: Arc::new(one.socket),
+            lane: one.lane,
+            protected: one.protected,
+        };
         Ok(Self {
-            runtime,
-            endpoints,
+            epoll,
+            endpoints: endpoints.into_iter().map(share).collect(),
             releaser,
             flows,
-            counters: Arc::new(Counters::new()),
+            counters: Arc::new(counters),
         })
     }
 
@@ -70,55 +67,56 @@ impl Worker {
         })
     }
 
-    /// Serves until `stop`.
+    /// Serves until `stop`, of which the bell tells.
     pub(super) fn run(self, handler: impl Handler, stop: &CancellationToken) {
         let Self {
-            runtime,
+            epoll,
             endpoints,
             releaser,
             flows,
             counters,
         } = self;
-        runtime.spawn(show_life(Arc::clone(&counters)));
         let mut desk = Desk {
             handler,
             releaser,
             flows,
-            counters,
+            counters: Arc::clone(&counters),
             receive: Receive::new(),
+            asked: vec![FEW; endpoints.len()],
             replies: Vec::with_capacity(BATCH),
+            releases: Vec::with_capacity(BATCH),
             done: Vec::with_capacity(BATCH),
         };
-        runtime.block_on(async {
-            loop {
-                let busy = tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    () = readable(&endpoints) => desk.round(&endpoints),
-                };
-                if busy {
-                    // So that the runtime asks the kernel for news of the other sockets, however busy this one is. Otherwise it does
-                    // when it waits for them.
-                    tokio::task::yield_now().await;
+        let mut events = vec![EpollEvent::empty(); endpoints.len() + 1];
+        while !stop.is_cancelled() {
+            let ready = match epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(count) => events.get_mut(..count).unwrap_or_default(),
+                Err(Errno::EINTR) => continue,
+                Err(error) => {
+                    // Its share of the sources would wait in vain: as for any other defect of ours, all ends.
+                    panic!("the sockets cannot be waited for: {error}");
+                }
+            };
+            // Their places are the order of service.
+            ready.sort_unstable_by_key(EpollEvent::data);
+            for event in ready {
+                let place = usize::try_from(event.data()).unwrap_or(usize::MAX);
+                match endpoints.get(place) {
+                    Some(endpoint) => desk.round(place, endpoint),
+                    None => counters.answer(),
                 }
             }
-        });
+        }
     }
 }
 
-/// Waits until any of the sockets has something.
-async fn readable(endpoints: &[Endpoint<Arc<UdpSocket>>]) {
-    poll_fn(|context| {
-        let mut ready = Poll::Pending;
-        for endpoint in endpoints {
-            // An error is met again when the socket is read, and counted there.
-            if endpoint.socket.poll_recv_ready(context).is_ready() {
-                ready = Poll::Ready(());
-            }
-        }
-        ready
-    })
-    .await;
+fn wait_for(endpoints: &[Endpoint<UdpSocket>], counters: &Counters) -> nix::Result<Epoll> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    for (place, endpoint) in (0..).zip(endpoints) {
+        epoll.add(&endpoint.socket, EpollEvent::new(EpollFlags::EPOLLIN, place))?;
+    }
+    epoll.add(counters.bell(), EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
+    Ok(epoll)
 }
 
 /// How many batches of how many datagrams a socket gets in one round. The sum over the lower lanes bounds how long a trusted
@@ -132,6 +130,16 @@ const fn share(lane: Lane) -> (usize, usize) {
     }
 }
 
+/// A response on its way.
+#[derive(Debug)]
+struct Reply {
+    /// Where the request came from.
+    to: SocketAddr,
+    /// What the request was sent to.
+    from: IpAddr,
+    bytes: Vec<u8>,
+}
+
 /// Where datagrams are worked off.
 struct Desk<H> {
     handler: H,
@@ -139,20 +147,30 @@ struct Desk<H> {
     flows: Arc<dyn Flows>,
     counters: Arc<Counters>,
     receive: Receive,
+    /// How many datagrams each socket is to be asked for.
+    asked: Vec<usize>,
+    /// Of one batch.
     replies: Vec<Reply>,
+    /// Of one batch.
+    releases: Vec<Release>,
     /// What was done in this batch with datagrams that came at a time; empty where sockets do not stamp.
     done: Vec<(LatencyOf, u64)>,
 }
 
 impl<H: Handler> Desk<H> {
-    /// Each socket once, in the order of lanes; says whether one of them may have more.
-    fn round(&mut self, endpoints: &[Endpoint<Arc<UdpSocket>>]) -> bool {
-        let mut busy = false;
-        for endpoint in endpoints {
-            let (batches, limit) = share(endpoint.lane);
-            busy |= (0..batches).all(|_| self.serve(endpoint, limit) == limit);
+    /// What a socket may have in one round.
+    fn round(&mut self, place: usize, endpoint: &Endpoint<Arc<UdpSocket>>) {
+        let (batches, limit) = share(endpoint.lane);
+        for _ in 0..batches {
+            let asked = self.asked.get(place).map_or(limit, |asked| limit.min(*asked));
+            let more = self.serve(endpoint, asked) == asked;
+            if let Some(next) = self.asked.get_mut(place) {
+                *next = if more { BATCH } else { FEW };
+            }
+            if !more {
+                return;
+            }
         }
-        busy
     }
 
     /// One batch; says how many datagrams it had.
@@ -161,24 +179,14 @@ impl<H: Handler> Desk<H> {
             receive,
             handler,
             counters,
-            releaser,
             flows,
             replies,
+            releases,
             done,
+            ..
         } = self;
-        let mut received = 0;
-        let read = endpoint.socket.try_io(Interest::READABLE, || {
-            received = receive.fill(&endpoint.socket, limit)?;
-            // Fewer than there was room for: the kernel has no more. Said at once, it saves another call to hear so.
-            if received < limit {
-                Err(io::ErrorKind::WouldBlock.into())
-            } else {
-                Ok(())
-            }
-        });
-        match read {
-            Ok(()) => {}
-            Err(_) if received > 0 => {}
+        let received = match receive.fill(&endpoint.socket, limit) {
+            Ok(received) => received,
             Err(error) => {
                 if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
                     counters.fault(Fault::Receive);
@@ -186,8 +194,8 @@ impl<H: Handler> Desk<H> {
                 }
                 return 0;
             }
-        }
-        for datagram in receive.datagrams() {
+        };
+        for (place, datagram) in receive.datagrams().enumerate() {
             let Some(datagram) = datagram else {
                 counters.fault(Fault::Unusable);
                 continue;
@@ -220,42 +228,70 @@ impl<H: Handler> Desk<H> {
                         continue;
                     }
                     counters.outcome(outcome);
-                    if let Err(error) = releaser.release(datagram.bytes, arrival.source, arrival.destination) {
-                        counters.fault(if release::is_busy(&error) {
-                            Fault::ReleaseBusy
-                        } else {
-                            Fault::Release
-                        });
-                        tracing::debug!(%error, source = %arrival.source, destination = %arrival.destination, "release failed");
+                    match Release::new(datagram.bytes, place, arrival.source, arrival.destination) {
+                        Ok(release) => releases.push(release),
+                        Err(error) => lost(counters, (Fault::ReleaseBusy, Fault::Release), &error, arrival.source),
                     }
                     note(LatencyOf::Release);
                 }
                 Action::Absorb { outcome } => counters.outcome(outcome),
             }
         }
-        send_all(&endpoint.socket, replies, counters);
-        counters.latency.record(endpoint.lane, done);
-        done.clear();
+        self.flush(&endpoint.socket);
+        self.counters.latency.record(endpoint.lane, &self.done);
+        self.done.clear();
         received
+    }
+
+    /// Sends what the batch left to be sent.
+    fn flush(&mut self, socket: &UdpSocket) {
+        let (counters, receive, releaser) = (&self.counters, &self.receive, &self.releaser);
+        send_all(
+            &self.releases,
+            |releases| releaser.send(releases, |place| receive.bytes(place)),
+            |release, error| lost(counters, (Fault::ReleaseBusy, Fault::Release), error, release.source),
+        );
+        send_all(
+            &self.replies,
+            |replies| batch::send(socket, replies.iter().map(outgoing)),
+            |reply, error| lost(counters, (Fault::ReplyBusy, Fault::Reply), error, reply.to),
+        );
+        self.releases.clear();
+        for reply in self.replies.drain(..) {
+            self.handler.reuse(reply.bytes);
+        }
+    }
+}
+
+fn outgoing(reply: &Reply) -> Outgoing<'_> {
+    Outgoing {
+        to: reply.to,
+        from: Some(reply.from),
+        parts: [&reply.bytes, &[]],
     }
 }
 
 /// Sends what can be sent at once. The rest is forgotten: a queue would answer requests that were sent again meanwhile.
-fn send_all(socket: &UdpSocket, replies: &mut Vec<Reply>, counters: &Counters) {
-    let mut rest = replies.as_slice();
+fn send_all<T>(all: &[T], mut send: impl FnMut(&[T]) -> io::Result<usize>, mut failed: impl FnMut(&T, &io::Error)) {
+    let mut rest = all;
     while let Some((first, others)) = rest.split_first() {
-        match batch::send(socket, rest) {
+        match send(rest) {
             Ok(sent) if sent > 0 => rest = rest.get(sent..).unwrap_or_default(),
             Ok(_) => rest = others,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                counters.fault(if release::is_busy(&error) { Fault::ReplyBusy } else { Fault::Reply });
-                tracing::debug!(%error, to = %first.to, "reply failed");
+                failed(first, &error);
                 rest = others;
             }
         }
     }
-    replies.clear();
+}
+
+/// Counts what could not be sent: the first of `faults` where only room was lacking.
+fn lost(counters: &Counters, (busy, other): (Fault, Fault), error: &io::Error, gateway: SocketAddr) {
+    let fault = if release::is_busy(error) { busy } else { other };
+    counters.fault(fault);
+    tracing::debug!(%error, %gateway, fault = fault.label(), "a datagram could not be sent");
 }
 
 /// Cancels everything when a worker ends by a panic: its share of the sources would wait in vain.

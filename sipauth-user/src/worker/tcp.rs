@@ -172,7 +172,7 @@ impl Acceptor {
             closed,
             limits,
             flows,
-            counters: Arc::new(Counters::new()),
+            counters: Arc::new(Counters::new().map_err(WorkerError::Thread)?),
         })
     }
 
@@ -190,7 +190,12 @@ impl Acceptor {
             flows,
             counters,
         } = self;
-        runtime.spawn(super::counters::show_life(Arc::clone(&counters)));
+        let life = super::counters::show_life(Arc::clone(&counters));
+        runtime.spawn(async {
+            if let Err(error) = life.await {
+                tracing::error!(%error, "the TCP worker cannot show that it runs");
+            }
+        });
         let shared = Shared {
             limits,
             flows,

@@ -37,6 +37,8 @@ fn gateways_are_local() {
 struct Call<F>(F);
 
 impl<F: FnMut(&[u8], &Arrival) -> Action + 'static> Handler for Call<F> {
+    fn reuse(&mut self, _: Vec<u8>) {}
+
     fn handle(&mut self, datagram: &[u8], arrival: &Arrival) -> Action {
         (self.0)(datagram, arrival)
     }

@@ -13,11 +13,15 @@ fn payload(size: usize) -> Vec<u8> {
     (0..=250).cycle().take(size).collect()
 }
 
+fn release(releaser: &Releaser, payload: &[u8], source: SocketAddr, destination: SocketAddr) -> io::Result<()> {
+    let one = [Release::new(payload, 0, source, destination)?];
+    assert_eq!(releaser.send(&one, |_| payload)?, 1);
+    Ok(())
+}
+
 fn arrives(releaser: &Releaser, listening: &UdpSocket, source: &str, size: usize) {
     let (source, payload) = (at(source, 5062), payload(size));
-    releaser
-        .release(&payload, source, listening.local_addr().expect("an address"))
-        .expect("released");
+    release(releaser, &payload, source, listening.local_addr().expect("an address")).expect("released");
     let mut buffer = vec![0; 70_000];
     let (length, from) = listening
         .recv_from(&mut buffer)
@@ -35,9 +39,7 @@ fn datagrams_of_every_size_keep_their_source() {
             for size in [0, 1, 2, 3, 1_400, 1_401, 4_096, 60_000, longest] {
                 arrives(&releaser, &listening, source, size);
             }
-            let error = releaser
-                .release(&payload(longest + 1), at(source, 5062), at(destination, 5060))
-                .expect_err("too long");
+            let error = release(&releaser, &payload(longest + 1), at(source, 5062), at(destination, 5060)).expect_err("too long");
             assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
             assert!(!is_busy(&error));
         }
@@ -74,12 +76,9 @@ fn a_wrong_checksum_would_be_noticed() {
         let releaser = Releaser::new().expect("raw sockets");
         let listening = bound(at("203.0.113.1", 5060));
         listening.set_read_timeout(Some(Duration::from_millis(200))).expect("an option");
-        let (SocketAddr::V4(from), SocketAddr::V4(to)) = (at(SOURCES[0], 5062), at("203.0.113.1", 5060)) else {
-            panic!("IPv4")
-        };
-        let mut udp = udp_header(pseudo_v4(&from, &to), 12, from.port(), to.port(), b"SIP!");
-        udp[7] ^= 1;
-        send(&releaser.v4, &ipv4_header(&from, &to, 32), &udp, b"SIP!", to.into()).expect("sent");
+        let mut wrong = Release::new(b"SIP!", 0, at(SOURCES[0], 5062), at("203.0.113.1", 5060)).expect("headers");
+        wrong.headers[IPV4_HEADER + 7] ^= 1;
+        releaser.send(&[wrong], |_| b"SIP!").expect("sent");
         assert!(listening.recv_from(&mut [0; 64]).is_err());
     });
 }
@@ -88,7 +87,41 @@ fn a_wrong_checksum_would_be_noticed() {
 fn families_do_not_mix() {
     in_namespace("families_do_not_mix", || {
         let releaser = Releaser::new().expect("raw sockets");
-        assert!(releaser.release(b"x", at(SOURCES[0], 5062), at("2001:db8::1", 5060)).is_err());
+        assert!(release(&releaser, b"x", at(SOURCES[0], 5062), at("2001:db8::1", 5060)).is_err());
+    });
+}
+
+#[test]
+fn a_batch_of_both_families_goes_whole_and_in_order() {
+    in_namespace("a_batch_of_both_families_goes_whole_and_in_order", || {
+        let releaser = Releaser::new().expect("raw sockets");
+        let listening = ["203.0.113.1", "2001:db8::1"].map(|address| bound(at(address, 5060)));
+        let payloads: Vec<Vec<u8>> = (0..5).map(|n| vec![n; 100 * (usize::from(n) + 1)]).collect();
+        let families = [0, 0, 1, 1, 0];
+        let batch: Vec<Release> = families
+            .into_iter()
+            .zip(&payloads)
+            .enumerate()
+            .map(|(place, (family, payload))| {
+                let to = listening[family].local_addr().expect("an address");
+                Release::new(payload, place, at(SOURCES[family], 6000), to).expect("headers")
+            })
+            .collect();
+        let mut rest = batch.as_slice();
+        let mut calls = Vec::new();
+        while !rest.is_empty() {
+            let sent = releaser.send(rest, |place| &payloads[place]).expect("sent");
+            calls.push(sent);
+            rest = &rest[sent..];
+        }
+        assert_eq!(calls, [2, 2, 1]);
+        for (family, expected) in [(0, vec![0, 1, 4]), (1, vec![2, 3])] {
+            for n in expected {
+                let mut buffer = [0; 1_000];
+                let (length, from) = listening[family].recv_from(&mut buffer).expect("a datagram");
+                assert_eq!((&buffer[..length], from), (payloads[n].as_slice(), at(SOURCES[family], 6000)));
+            }
+        }
     });
 }
 

@@ -166,6 +166,7 @@ impl<H: Handler> Connection<H> {
             Action::Reply { response, .. } => {
                 self.shared.counters.outcome(outcome);
                 write(&mut self.gateway, &response, &self.shared).await?;
+                self.handler.borrow_mut().reuse(response);
             }
             Action::Release { flow, .. } => self.release(message, flow, outcome).await?,
             Action::Absorb { .. } => self.shared.counters.outcome(outcome),
@@ -264,7 +265,7 @@ impl<H: Handler> Connection<H> {
         }
         // The connection ends after this answer, so no ACK has to be recognised by its tag.
         let tag = format!("{:016x}", RandomState::new().hash_one(message.call_id()));
-        let response = Response::new(status, &message, self.arrival.source, tag.as_bytes()).finish();
+        let response = Response::new(Vec::new(), status, &message, self.arrival.source, tag.as_bytes()).finish();
         write(&mut self.gateway, &response, &self.shared).await.map(|()| true)
     }
 

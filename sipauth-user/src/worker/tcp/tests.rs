@@ -27,6 +27,8 @@ const PORTS: PuntPorts = PuntPorts {
 struct Script;
 
 impl Handler for Script {
+    fn reuse(&mut self, _: Vec<u8>) {}
+
     fn handle(&mut self, message: &[u8], arrival: &Arrival) -> Action {
         match message.first() {
             Some(b'I') => Action::Release {
