@@ -38,6 +38,26 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 type Result<T> = std::result::Result<T, DatapathError>;
 
+/// How full the prefilter is: shares, from 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Fill {
+    /// Bits that are set.
+    pub bits: f64,
+    /// Addresses that nobody has, which are looked up all the same.
+    pub address: f64,
+    /// Those for which prefixes are searched, of the family where they are more.
+    pub prefix: f64,
+}
+
+impl Fill {
+    /// Without a table everything is looked up.
+    const NO_TABLE: Self = Self {
+        bits: 1.0,
+        address: 1.0,
+        prefix: 1.0,
+    };
+}
+
 /// The map, in this process's memory.
 pub(super) struct Prefilter {
     words: NonNull<AtomicU64>,
@@ -137,17 +157,41 @@ impl Prefilter {
     }
 
     /// The table in force: bits that it has, and how many of them are set.
-    fn fill(&self) -> Option<(u64, u64)> {
+    fn bits(&self) -> Option<(u64, u64)> {
         let table = self.header().current;
-        if !table.exists() {
-            return None;
-        }
-        let from = table.base() + WIDE_LINES;
-        let lines = from..from + table.lines();
-        let set = lines
-            .flat_map(|line| (0..LINE_WORDS).map(move |word| u64::from(self.word(line, word).count_ones())))
-            .sum();
+        let set = self.words(table)?.map(|word| u64::from(word.count_ones())).sum();
         Some((u64::from(table.lines()) * 64 * LINE_WORDS as u64, set))
+    }
+
+    /// How full the table in force is. An address is looked up where all three bits are set that it has in one word.
+    fn fill(&self) -> Fill {
+        let table = self.header().current;
+        let Some(words) = self.words(table) else { return Fill::NO_TABLE };
+        let (mut bits, mut spots) = (0.0, 0.0);
+        for word in words {
+            let share = f64::from(word.count_ones()) / 64.0;
+            bits += share;
+            spots += share * share * share;
+        }
+        let count = f64::from(table.lines()) * LINE_WORDS as f64;
+        let (bits, address) = (bits / count, spots / count);
+        let prefix = [(Table::NETS_V4, 0), (Table::NETS_V6, 1)].map(|(nets, line)| {
+            let wide: u32 = (0..4).map(|word| self.word(table.base() + line, word).count_ones()).sum();
+            let block = 1.0 - (1.0 - f64::from(wide) / 256.0) * (1.0 - address);
+            if table.0 & nets == 0 { 0.0 } else { block }
+        });
+        Fill {
+            bits,
+            address,
+            prefix: prefix[0].max(prefix[1]),
+        }
+    }
+
+    /// The words of a table that have bits; `None` where there is no table.
+    fn words(&self, table: Table) -> Option<impl Iterator<Item = u64>> {
+        let from = table.base() + WIDE_LINES;
+        let lines = table.exists().then(|| from..from + table.lines())?;
+        Some(lines.flat_map(move |line| (0..LINE_WORDS).map(move |word| self.word(line, word))))
     }
 
     /// Most lines for bits that a table can have.
@@ -292,7 +336,7 @@ impl Maps {
         self.prefilter.switch();
         *filled = Filled {
             at: Instant::now(),
-            set: self.prefilter.fill().map_or(0, |(_, set)| set),
+            set: self.prefilter.bits().map_or(0, |(_, set)| set),
             suspended: false,
         };
         Ok(())
@@ -328,7 +372,7 @@ impl Maps {
     pub fn keep_prefilter(&self) -> Result<bool> {
         let due = {
             let filled = self.prefilter.filled.lock().unwrap_or_else(PoisonError::into_inner);
-            let full = self.prefilter.fill().is_none_or(|(bits, set)| {
+            let full = self.prefilter.bits().is_none_or(|(bits, set)| {
                 // Where it is as large as it can be and full of what is there, another one would be no better.
                 set * 100 > bits * FULL && set > filled.set + filled.set / 4
             });
@@ -338,6 +382,12 @@ impl Maps {
             self.renew_prefilter()?;
         }
         Ok(due)
+    }
+
+    /// How full the prefilter is.
+    #[must_use]
+    pub fn prefilter_fill(&self) -> Fill {
+        self.prefilter.fill()
     }
 
     /// Whether there is a table.
