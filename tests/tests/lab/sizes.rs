@@ -239,3 +239,60 @@ fn other_bounds_count_from_a_restart_on_and_calls_and_bans_go_on() -> anyhow::Re
     assert!(bans.to_string().contains("192.0.2.66"), "{bans}");
     Ok(())
 }
+
+#[test]
+fn maps_that_sources_fill_begin_small_and_grow_while_calls_go_on() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch_everywhere(&lab)?;
+    let mut agent = Agent::start(&lab, &["--max-bans", "20000"])?;
+    for host in [Host::CarrierIp, Host::PbxPassword] {
+        add(&agent, host)?;
+    }
+    let few = room(&agent, abi::MAP_BANS);
+    assert!(few < 20_000, "{few}");
+    let memory = map_memory(&agent)?;
+    assert!(memory < 5_000_000, "three gateways are to have maps of less than 5 MB: {memory}");
+    let established = digest(Host::PbxPassword).hold(Duration::from_secs(6)).start(&lab)?;
+    let load = Call::from(Host::CarrierIp).times(360, 60).start(&lab)?;
+    std::thread::sleep(Duration::from_millis(500));
+    // More than a third of what there is room for, and less than half: those by hand alone would be content.
+    let banned = few * 2 / 5;
+    let file = agent.state().join("banned");
+    let text: String = (0..banned).map(|n| format!("{}\n", Ipv4Addr::from_bits(0x0a50_0000 + n))).collect();
+    std::fs::write(&file, text)?;
+    assert_eq!(agent.cli(&["ban", "import", &file.display().to_string()])?.code, 0);
+    let begin = Instant::now();
+    while room(&agent, abi::MAP_BANS) == few {
+        assert!(begin.elapsed() < Duration::from_secs(10), "the map of bans stays as it is");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let grown = room(&agent, abi::MAP_BANS);
+    assert_eq!(grown, (4 * few).min(20_000));
+    for (what, calls) in [("the established call", established), ("mode ip", load)] {
+        let outcome = calls.finish()?;
+        assert!(outcome.all_answered(), "{what}: {outcome:?}");
+        assert_eq!(outcome.retransmissions, 0, "{what}: not one packet is lost: {outcome:?}");
+    }
+    assert_eq!(room(&agent, abi::MAP_BANS), grown, "once is enough");
+    for n in [0, banned / 2, banned - 1] {
+        let source = format!("{}:5060", Ipv4Addr::from_bits(0x0a50_0000 + n));
+        let (_, reason, _) = agent.explain(&[&source])?;
+        assert_eq!(reason, "banned", "{source}");
+    }
+    agent.stop()?;
+    agent.restart()?;
+    assert_eq!(room(&agent, abi::MAP_BANS), grown, "a restart gives nothing back");
+    assert_refused(&lab, &agent, &Call::from(Host::Stranger), "unknown_source")
+}
+
+/// What the kernel has for all maps.
+fn map_memory(agent: &Agent<'_>) -> anyhow::Result<u64> {
+    let status = agent.json(&["status"])?;
+    Ok(status["maps"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|map| map["bytes"].as_u64())
+        .sum())
+}
