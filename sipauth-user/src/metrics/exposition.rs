@@ -127,7 +127,7 @@ impl Snapshot {
         let work = &self.work;
         let mut family = all.counter(
             "sipauth_authentication",
-            "Requests and responses that the agent dealt with, by what came of them",
+            "Requests and responses that the agent dealt with, or the kernel program challenged in its place, by what came of them",
         )?;
         for &(outcome, count) in &work.outcomes {
             family.counter(&[("outcome", outcome.label())], &count)?;
