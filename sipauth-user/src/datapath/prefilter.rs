@@ -4,6 +4,8 @@
 //! A table is filled anew beside the one in force. From when it is announced as the next one everybody sets bits in both; whoever
 //! did not know of it yet has written his entry before the maps are walked. So no entry can be missed.
 
+mod fill;
+
 use std::{
     fs::File,
     io::{self, Read as _},
@@ -23,6 +25,8 @@ use sipauth_common::{
     prefilter::{self, Bits, CURRENT, Header, LINE_WORDS, NEXT, Possible, SEED, SetBits, Table, WIDE_LINES},
 };
 
+pub use fill::Fill;
+
 use super::{DatapathError, Maps};
 
 /// Bits of a table for an entry: between this and twice as many. Of strangers some 2 % are then looked up.
@@ -37,26 +41,6 @@ const RENEWAL: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 type Result<T> = std::result::Result<T, DatapathError>;
-
-/// How full the prefilter is: shares, from 0 to 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Fill {
-    /// Bits that are set.
-    pub bits: f64,
-    /// Addresses that nobody has, which are looked up all the same.
-    pub address: f64,
-    /// Those for which prefixes are searched, of the family where they are more.
-    pub prefix: f64,
-}
-
-impl Fill {
-    /// Without a table everything is looked up.
-    const NO_TABLE: Self = Self {
-        bits: 1.0,
-        address: 1.0,
-        prefix: 1.0,
-    };
-}
 
 /// The map, in this process's memory.
 pub(super) struct Prefilter {
@@ -161,30 +145,6 @@ impl Prefilter {
         let table = self.header().current;
         let set = self.words(table)?.map(|word| u64::from(word.count_ones())).sum();
         Some((u64::from(table.lines()) * 64 * LINE_WORDS as u64, set))
-    }
-
-    /// How full the table in force is. An address is looked up where all three bits are set that it has in one word.
-    fn fill(&self) -> Fill {
-        let table = self.header().current;
-        let Some(words) = self.words(table) else { return Fill::NO_TABLE };
-        let (mut bits, mut spots) = (0.0, 0.0);
-        for word in words {
-            let share = f64::from(word.count_ones()) / 64.0;
-            bits += share;
-            spots += share * share * share;
-        }
-        let count = f64::from(table.lines()) * LINE_WORDS as f64;
-        let (bits, address) = (bits / count, spots / count);
-        let prefix = [(Table::NETS_V4, 0), (Table::NETS_V6, 1)].map(|(nets, line)| {
-            let wide: u32 = (0..4).map(|word| self.word(table.base() + line, word).count_ones()).sum();
-            let block = 1.0 - (1.0 - f64::from(wide) / 256.0) * (1.0 - address);
-            if table.0 & nets == 0 { 0.0 } else { block }
-        });
-        Fill {
-            bits,
-            address,
-            prefix: prefix[0].max(prefix[1]),
-        }
     }
 
     /// The words of a table that have bits; `None` where there is no table.
@@ -382,12 +342,6 @@ impl Maps {
             self.renew_prefilter()?;
         }
         Ok(due)
-    }
-
-    /// How full the prefilter is.
-    #[must_use]
-    pub fn prefilter_fill(&self) -> Fill {
-        self.prefilter.fill()
     }
 
     /// Whether there is a table.
