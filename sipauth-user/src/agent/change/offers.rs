@@ -81,13 +81,15 @@ impl Agent {
                 continue;
             }
             let others: Vec<&Gateway> = there.into_iter().filter(|other| other.mode == Mode::Password).collect();
-            // Of equals the one that was there.
-            let first = others
-                .iter()
-                .copied()
-                .reduce(|first, one| if one.priority > first.priority { one } else { first });
-            let Some(first) = first else { continue };
-            let pairs: Vec<(&Gateway, &Gateway)> = if first.priority >= gateway.priority {
+            // As the maps are compiled: of equals the lower id. One that is new has none yet.
+            let rank = |one: &Gateway| {
+                let id = present.by_name(&one.name).map_or(u32::MAX, |(id, _)| id);
+                (std::cmp::Reverse(one.priority), id)
+            };
+            let Some(first) = others.iter().copied().min_by_key(|one| rank(one)) else {
+                continue;
+            };
+            let pairs: Vec<(&Gateway, &Gateway)> = if rank(first) <= rank(gateway) {
                 vec![(first, gateway)]
             } else {
                 others.into_iter().map(|other| (gateway, other)).collect()
