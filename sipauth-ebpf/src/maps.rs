@@ -7,10 +7,6 @@
 //!
 //! What is declared with [`LEAST`] gets its size from the agent, which knows how many gateways there are: a hash spreads what it has over all of
 //! its buckets, so one that is too large misses the cache for nothing, and its memory is taken whether or not it is used.
-//!
-//! What is a CPU's own (`PerCpu…`) takes the memory of every *possible* CPU (`/sys/devices/system/cpu/possible`), also of those that a hypervisor
-//! might plug in some day, often 64 or 128 where there are 4. The arrays are small: 7 KB a CPU together, mostly [`DRAFT`],
-//! [`MESSAGE`] and [`STATS`]. [`PUNT_RATE`] takes 16 bytes an entry and possible CPU, and 96 besides.
 
 use core::{arch::asm, cell::Cell};
 
@@ -44,8 +40,8 @@ const LEAST: usize = abi::LEAST_ENTRIES as usize;
 /// first 64 bytes, which are a line (`BPF_F_MMAPABLE` has the array begin on a page).
 #[btf_map]
 pub(crate) static CONFIG: Array<Config, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
-/// Written by the agent. An element a port, so that no port costs a search; 1 MiB (the kernel rounds an element up to 16 bytes), of which SIP uses one
-/// line, and other traffic that of its own port.
+/// Written by the agent. An element a port, so that no port costs a search; 768 KiB, of which SIP uses one line, and other traffic that of
+/// its own port.
 #[btf_map]
 pub(crate) static PORT_ROLES: Array<PortRole, 65_536> = Array::new();
 /// Bits set by the agent and by the egress program, whoever writes the entry; asked before anything else about a source. The agent has it
@@ -72,8 +68,7 @@ pub(crate) static NETS_V6: LpmTrie<Address, Policy, { abi::MAX_ENTRIES as usize 
 #[btf_map]
 pub(crate) static PORTS: HashMap<PortKey, u32, LEAST> = HashMap::new();
 /// Written by the agent; `seen` also here, see [`Flow`]. The egress program adds connections that the softswitch opens. LRU, since sources
-/// fill it: the least recently used is forgotten first. Such a map takes the memory of all its entries from the start, here 112 bytes each, so the
-/// agent makes it larger as entries come, up to the operator's bound; likewise the next two. Asked in password mode, and of TCP segments.
+/// fill it: the least recently used is forgotten first. Asked in password mode, and of TCP segments.
 #[btf_map]
 pub(crate) static FLOWS: LruHashMap<FlowKey, Flow, LEAST> = LruHashMap::new();
 /// Written by the egress program, at most once a second for each: to insert is what an LRU map is slow at, and the time need not be
@@ -84,8 +79,7 @@ pub(crate) static PEERS: LruHashMap<Address, u64, LEAST> = LruHashMap::new();
 #[btf_map]
 pub(crate) static BANS: LruHashMap<Address, Ban, LEAST> = LruHashMap::new();
 /// Written by the ingress program, in place; a value is one CPU's own, so that CPUs do not take the line from each other. Only what is
-/// for the agent gets here. Of 4,096 entries, since each takes memory on every possible CPU: who has so many addresses that he pushes sources out gives
-/// each of them its burst again, which the budget of the lane bounds.
+/// for the agent gets here.
 #[btf_map]
 pub(crate) static PUNT_RATE: LruPerCpuHashMap<RateKey, Bucket, LEAST> = LruPerCpuHashMap::new();
 /// Likewise.

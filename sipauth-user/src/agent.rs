@@ -15,7 +15,6 @@ mod explain;
 mod fill;
 mod flows;
 mod history;
-mod learned;
 mod measure;
 mod names;
 mod pardons;
@@ -146,7 +145,6 @@ pub async fn run(settings: Settings, origin: Origin, privileged: Privileged) -> 
     if workers.is_some() {
         tasks.spawn(heartbeat(Arc::clone(&agent), shutdown.clone()));
         tasks.spawn(keep(Arc::clone(&agent), shutdown.clone()));
-        tasks.spawn(learned::keep(Arc::clone(&agent), shutdown.clone()));
     }
     tasks.spawn(reload::at_hangup(Arc::clone(&agent), hangup, shutdown.clone()));
     tasks.spawn(names::refresh(Arc::clone(&agent), shutdown.clone()));

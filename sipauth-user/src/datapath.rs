@@ -39,7 +39,7 @@ pub use maps::Maps;
 pub use pins::{Pins, mount_bpffs, mountable};
 pub use prefilter::Fill;
 pub use replace::Replacement;
-pub use sizes::{Bounds, Demand, LEARNED, Sizes};
+pub use sizes::{Bounds, Demand, Sizes};
 
 /// The BPF object that the build made.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sipauth.bpf.o"));

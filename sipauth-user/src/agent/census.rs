@@ -7,7 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 use sipauth_common::decide::TCP;
 use tokio_util::sync::CancellationToken;
 
-use super::{bans, place, state::Agent};
+use super::{bans, state::Agent};
 use crate::{
     datapath::{DatapathError, Occupancy, monotonic_ns},
     metrics::Census,
@@ -70,12 +70,7 @@ pub(super) fn count(agent: &Agent) -> Result<Census, DatapathError> {
         }
     })?;
     let mut occupancy: Vec<Occupancy> = maps.occupancy()?.into();
-    let bounds = place::bounds(&agent.settings()).learned();
-    occupancy.extend([flows, learned, banned].into_iter().zip(bounds).map(|(one, bound)| Occupancy {
-        // They grow.
-        capacity: one.capacity.max(bound),
-        ..one
-    }));
+    occupancy.extend([flows, learned, banned]);
     Ok(Census {
         occupancy,
         footprints: maps.footprints()?,

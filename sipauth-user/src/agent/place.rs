@@ -42,22 +42,14 @@ pub(super) fn sizes(contents: &Contents, settings: &Settings, pins: &Pins) -> Si
     let room = |entries: usize| u32::try_from(entries).unwrap_or(u32::MAX).next_power_of_two().min(abi::MAX_ENTRIES);
     let bounds = Bounds {
         flows: settings.max_flows.max(room(accounts)),
-        ..bounds(settings)
+        peers: settings.max_peers,
+        bans: settings.max_bans,
     };
     let demand = Demand {
         bans: bans::room(contents.bans.len()),
         ..contents.snapshot.demand()
     };
-    Sizes::new(&demand, &bounds).over(&bounds, |map| pins.entries(map))
-}
-
-/// What the operator allows sources to fill.
-pub(super) const fn bounds(settings: &Settings) -> Bounds {
-    Bounds {
-        flows: settings.max_flows,
-        peers: settings.max_peers,
-        bans: settings.max_bans,
-    }
+    Sizes::new(&demand, &bounds).over(|map| pins.entries(map))
 }
 
 impl Agent {
@@ -150,7 +142,6 @@ impl Agent {
     /// notices. The caller holds the store, so that no gateway changes meanwhile.
     pub(super) fn make_room(&self, demand: &Demand) -> Result<(), DatapathError> {
         let present = |map| self.maps().capacity(map);
-        let demand = &demand.following(&bounds(&self.settings()));
         if demand.beyond(present).is_empty() {
             return Ok(());
         }

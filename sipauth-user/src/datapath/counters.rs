@@ -139,19 +139,6 @@ impl Maps {
         self.visit(abi::MAP_BANS, see)
     }
 
-    /// How many entries a map of [`super::LEARNED`] has.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn entries_of(&self, map: &'static str) -> Result<u64> {
-        let full = match map {
-            abi::MAP_FLOWS => self.count::<FlowKey, Flow>(map, 1),
-            abi::MAP_PEERS => self.count::<Address, u64>(map, 1),
-            _ => self.count::<Address, Ban>(map, 1),
-        };
-        Ok(full?.entries)
-    }
-
     pub(super) fn visit<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, mut see: impl FnMut(&K, &V)) -> Result<Occupancy> {
         let (mut entries, capacity) = (0, self.capacity(map));
         sys::visit(self.fd(map), capacity, 1, |key: &K, values: &[V]| {

@@ -1,8 +1,7 @@
 //! How many entries each map has room for.
 //!
 //! What holds gateways follows from how many there are, and grows with them: three gateways do not carry the memory of a million, nor are
-//! their few entries spread over buckets that miss the cache. What sources fill by themselves (flows, peers, bans) begins small, since such
-//! maps take the memory of all their entries from the start, and grows up to the operator's bound as entries come.
+//! their few entries spread over buckets that miss the cache. What sources fill by themselves (flows, peers, bans) has the operator's bound.
 
 use sipauth_common::abi;
 
@@ -19,12 +18,7 @@ pub struct Demand {
     pub gateways: usize,
     /// Bans, those of failures included.
     pub bans: usize,
-    /// Sizes for what sources fill: flows, peers, bans.
-    pub learned: [u32; LEARNED.len()],
 }
-
-/// Maps that sources fill, up to a bound of [`Bounds`].
-pub const LEARNED: [&str; 3] = [abi::MAP_FLOWS, abi::MAP_PEERS, abi::MAP_BANS];
 
 /// Bounds of what sources fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,35 +31,9 @@ pub struct Bounds {
     pub bans: u32,
 }
 
-impl Bounds {
-    /// In the order of [`LEARNED`].
-    #[must_use]
-    pub const fn learned(&self) -> [u32; LEARNED.len()] {
-        [self.flows, self.peers, self.bans]
-    }
-}
-
-/// What sources fill has room for so many from the start. Of rates no more are remembered: a source that is pushed out begins anew, with the burst
-/// that everybody has, and the budget of its lane bounds them all together.
-const FEW: u32 = 4_096;
-/// Entries of an LRU map for each CPU, at least. A CPU sets up to 128 free ones aside for itself (kernel/bpf/bpf_lru_list.c), which others go without:
-/// a map of fewer would push out what is in use while it is half empty.
-const LRU_OF_CPU: u32 = 256;
-/// A map that sources fill grows when one entry of so many is taken, so that none is pushed out meanwhile,
-const ROOMY: u64 = 3;
-/// and gets so many times as large: each time costs loading the programs.
-const STEP: u32 = 4;
-
-/// Least entries of a map that sources fill, on a machine of so many CPUs.
-fn few(cpus: usize) -> u32 {
-    let apart = u32::try_from(cpus).unwrap_or(u32::MAX).saturating_mul(LRU_OF_CPU);
-    apart.min(abi::MAX_ENTRIES).next_power_of_two().max(FEW)
-}
-
-/// The CPUs that run. Not the possible ones: the others insert nothing.
-fn cpus() -> usize {
-    aya::util::online_cpus().map_or(1, |online| online.len())
-}
+/// Sources whose punt rate is remembered. A source that is pushed out begins anew, with the burst that everybody has; the budget of its lane bounds
+/// them all together.
+const PUNT_RATE: u32 = 8_192;
 
 /// Entries of each map of [`abi::SIZED`], in that order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +43,10 @@ impl Sizes {
     /// For so many gateways, and these bounds.
     #[must_use]
     pub fn new(demand: &Demand, bounds: &Bounds) -> Self {
-        let mut sizes = Self::least();
-        if let Some(rates) = sizes.of_mut(abi::MAP_PUNT_RATE) {
-            *rates = few(cpus());
-        }
-        sizes.grown(&demand.following(bounds)).with_prefilter()
+        let Bounds { flows, peers, bans } = *bounds;
+        let [v4, v6, ports, gateways, ..] = demand.entries().map(room);
+        let sizes = Self([v4, v6, ports, gateways, flows, peers, bans, PUNT_RATE, abi::LEAST_ENTRIES]).grown(demand);
+        sizes.with_prefilter()
     }
 
     /// For tests and measurements that fill maps without asking for room.
@@ -91,10 +58,12 @@ impl Sizes {
             ports: many,
             gateways: many / 2,
             bans: 0,
-            learned: [262_144, 65_536, 131_072],
         };
-        let [flows, peers, bans] = demand.learned;
-        let bounds = Bounds { flows, peers, bans };
+        let bounds = Bounds {
+            flows: 262_144,
+            peers: 65_536,
+            bans: 131_072,
+        };
         Self::new(&demand, &bounds)
     }
 
@@ -117,11 +86,6 @@ impl Sizes {
         for (size, needed) in grown.0.iter_mut().zip(demand.entries()) {
             if needed > *size as usize {
                 *size = room(needed);
-            }
-        }
-        for (map, wanted) in LEARNED.into_iter().zip(demand.learned) {
-            if let Some(size) = grown.of_mut(map) {
-                *size = wanted.max(*size);
             }
         }
         if grown == *self { grown } else { grown.with_prefilter() }
@@ -163,30 +127,22 @@ impl Sizes {
         Some(size)
     }
 
-    fn of_mut(&mut self, map: &str) -> Option<&mut u32> {
-        let (_, size) = abi::SIZED.into_iter().zip(&mut self.0).find(|(name, _)| *name == map)?;
-        Some(size)
-    }
-
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u32)> {
         abi::SIZED.into_iter().zip(self.0)
     }
 
     /// The sizes to load with where these are `wanted` and maps of other sizes may be `present`. A map that is too small is replaced, and one that is
-    /// much too large; not one that only came out of use a little, since to replace it costs more than it gains. What sources filled stays within its
-    /// bound.
+    /// much too large; not one that only came out of use a little, since to replace it costs more than it gains.
     #[must_use]
-    pub fn over(&self, bounds: &Bounds, present: impl Fn(&'static str) -> Option<u32>) -> Self {
+    pub fn over(&self, present: impl Fn(&'static str) -> Option<u32>) -> Self {
         /// From so many times too large on.
         const MUCH: u32 = 8;
         let mut chosen = *self;
         for (map, size) in abi::SIZED.into_iter().zip(&mut chosen.0) {
             let Some(present) = present(map) else { continue };
-            let bound = LEARNED.into_iter().zip(bounds.learned()).find(|(learned, _)| *learned == map);
-            if let Some((_, bound)) = bound {
-                *size = present.clamp(*size, bound.max(*size));
-            } else if map != abi::MAP_PUNT_RATE && (*size..size.saturating_mul(MUCH)).contains(&present) {
+            let bounded = matches!(map, abi::MAP_FLOWS | abi::MAP_PEERS | abi::MAP_BANS | abi::MAP_PUNT_RATE);
+            if !bounded && (*size..size.saturating_mul(MUCH)).contains(&present) {
                 *size = present;
             }
         }
@@ -202,29 +158,9 @@ impl Demand {
         [v4, v6, self.ports, self.gateways, 0, 0, self.bans, 0, 0]
     }
 
-    /// With room for what so many gateways teach, should all of them do so at once: two places each.
-    #[must_use]
-    pub fn following(mut self, bounds: &Bounds) -> Self {
-        let few = few(cpus());
-        let of_gateways = room(2 * self.gateways);
-        let wanted = [few.max(of_gateways), few.max(of_gateways), few];
-        for (learned, (wanted, bound)) in self.learned.iter_mut().zip(wanted.into_iter().zip(bounds.learned())) {
-            *learned = wanted.min(bound).max(*learned);
-        }
-        self
-    }
-
-    /// The size that a map of [`LEARNED`] should have that has so many entries; `None` where its own will do.
-    #[must_use]
-    pub fn learned(entries: u64, size: u32, bound: u32) -> Option<u32> {
-        let taken = entries.saturating_mul(ROOMY) > u64::from(size);
-        (taken && size < bound).then(|| size.saturating_mul(STEP).min(bound))
-    }
-
     /// The maps that have no room for this, and how many entries it would take.
     pub fn beyond(&self, capacity: impl Fn(&'static str) -> u32) -> Vec<(&'static str, usize)> {
-        let learned = LEARNED.into_iter().zip(self.learned.map(|size| size as usize));
-        let entries = abi::SIZED.into_iter().zip(self.entries()).chain(learned);
+        let entries = abi::SIZED.into_iter().zip(self.entries());
         entries.filter(|(map, needed)| *needed > capacity(map) as usize).collect()
     }
 }
@@ -273,68 +209,23 @@ mod tests {
     }
 
     #[test]
-    fn what_sources_fill_begins_small_and_ends_at_the_operators_bounds() {
-        let wide = Bounds {
-            flows: 4_000_000,
-            peers: 4_000_000,
-            bans: 3_000,
-        };
-        let sizes = Sizes::new(&ip(3), &wide);
-        let all = LEARNED.map(|map| sizes.of(map));
-        assert_eq!(all, [Some(few(cpus())), Some(few(cpus())), Some(3_000)]);
-        assert_eq!(Sizes::new(&ip(1_000_000), &BOUNDS).of(abi::MAP_FLOWS), Some(5_000));
-        // Gateways that all register at once find room.
-        let many = Sizes::new(&ip(100_000), &wide);
-        assert_eq!(LEARNED.map(|map| many.of(map)), [Some(262_144), Some(262_144), Some(3_000)]);
-        // What grew stays, within the bounds.
-        let over = |present, bounds| sizes.over(bounds, |_| Some(present)).of(abi::MAP_FLOWS);
-        assert_eq!(over(1 << 20, &wide), Some(1 << 20));
-        assert_eq!(over(1_024, &wide), Some(few(cpus())));
-        assert_eq!(
-            Sizes::new(&ip(3), &BOUNDS).over(&BOUNDS, |_| Some(9_000)).of(abi::MAP_FLOWS),
-            Some(5_000)
-        );
-        assert_eq!(sizes.of(abi::MAP_CONFIG), None);
-    }
-
-    #[test]
-    fn a_map_that_sources_fill_grows_before_it_is_full() {
-        for (entries, size, bound, wanted) in [
-            (1_365, 4_096, 32_768, None),
-            (1_366, 4_096, 32_768, Some(16_384)),
-            (8_000, 16_384, 32_768, Some(32_768)),
-            (32_768, 32_768, 32_768, None),
-            (5_000, 5_000, 6_000, Some(6_000)),
-        ] {
-            assert_eq!(Demand::learned(entries, size, bound), wanted, "{entries} of {size}");
-        }
+    fn the_operators_bounds_are_taken_as_they_are() {
         let sizes = Sizes::new(&ip(3), &BOUNDS);
-        let demand = Demand {
-            learned: [0, 0, 6_500],
-            ..ip(3)
-        };
-        let capacity = |map| sizes.of(map).unwrap_or(0);
-        assert_eq!(demand.beyond(capacity), [(abi::MAP_BANS, 6_500)]);
-        assert_eq!(sizes.grown(&demand).of(abi::MAP_BANS), Some(6_500));
-    }
-
-    #[test]
-    fn what_cpus_set_aside_is_not_missing() {
-        assert_eq!([1, 16, 17, 64].map(few), [4_096, 4_096, 8_192, 16_384]);
-        assert_eq!(few(usize::MAX), abi::MAX_ENTRIES);
+        assert_eq!(sizes.of(abi::MAP_FLOWS), Some(5_000));
+        assert_eq!(sizes.of(abi::MAP_PEERS), Some(6_000));
+        assert_eq!(sizes.of(abi::MAP_BANS), Some(7_000));
+        // Whatever is there.
+        assert_eq!(sizes.over(|_| Some(9_000)).of(abi::MAP_FLOWS), Some(5_000));
+        assert_eq!(sizes.of(abi::MAP_CONFIG), None);
     }
 
     #[test]
     fn a_map_that_is_there_stays_unless_it_is_too_small_or_much_too_large() {
         let sizes = Sizes::new(&ip(3_000), &BOUNDS);
         for (present, chosen) in [(2_048, 4_096), (4_096, 4_096), (16_384, 16_384), (32_768, 4_096)] {
-            assert_eq!(
-                sizes.over(&BOUNDS, |_| Some(present)).of(abi::MAP_HOSTS_V4),
-                Some(chosen),
-                "{present}"
-            );
+            assert_eq!(sizes.over(|_| Some(present)).of(abi::MAP_HOSTS_V4), Some(chosen), "{present}");
         }
-        assert_eq!(sizes.over(&BOUNDS, |_| None), sizes);
+        assert_eq!(sizes.over(|_| None), sizes);
     }
 
     #[test]
@@ -347,7 +238,7 @@ mod tests {
         assert_eq!(grown.of(abi::MAP_HOSTS_V4), Some(4_096));
         assert_eq!(grown.of(abi::MAP_GATEWAY_STATS), Some(4_096));
         assert_eq!(grown.of(abi::MAP_HOSTS_V6), Some(1_024));
-        assert_eq!(grown.of(abi::MAP_FLOWS), sizes.of(abi::MAP_FLOWS));
+        assert_eq!(grown.of(abi::MAP_FLOWS), Some(5_000));
         assert_eq!(grown.grown(&ip(3)), grown);
     }
 
