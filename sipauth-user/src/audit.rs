@@ -1,4 +1,5 @@
-//! Who changed what, when, and with which result: a line for each change that is made through the control socket or by a signal.
+//! Who changed what, when, and with which result: a line for each change that is made through the control socket, by a signal, or by name servers, whose
+//! answers say where gateways are.
 //!
 //! Names of things and of fields are written, and values that are no secrets; never a password, hash or key.
 
@@ -26,6 +27,8 @@ const LIMITS: Limits = Limits {
     age: None,
     files: 30,
 };
+/// Result of a change that is made, and its error.
+const DONE: (&str, Option<&str>) = ("done", None);
 /// Longest part of a line that the log of the agent repeats.
 const SHOWN: usize = 400;
 
@@ -90,6 +93,19 @@ impl Attempt {
         Some(Self { action, what })
     }
 
+    /// Host names that stand for other addresses now, each with those before and after, and the gateways that have them.
+    #[must_use]
+    pub fn of_names(names: &[(String, Vec<String>, Vec<String>)], gateways: &[String]) -> Self {
+        let names: Vec<Value> = names
+            .iter()
+            .map(|(name, before, after)| json!({ "name": name, "before": before, "after": after }))
+            .collect();
+        Self {
+            action: "host-names",
+            what: json!({ "names": names, "gateways": gateways }),
+        }
+    }
+
     /// What only the answer says.
     fn complete(&mut self, response: &Response) {
         let more = match response {
@@ -128,9 +144,9 @@ impl Author {
         }
     }
 
-    /// Whoever sent a signal: the kernel does not say.
+    /// What is no process that could be named: a signal, of which the kernel does not say who sent it, or name servers.
     #[must_use]
-    pub fn of_signal(name: &str) -> Self {
+    pub fn unnamed(name: &str) -> Self {
         Self {
             uid: None,
             user: None,
@@ -162,7 +178,7 @@ impl Audit {
     /// refuse a change: it is counted, and still in the log.
     pub fn record(&self, author: &Author, mut attempt: Attempt, response: &Response) {
         attempt.complete(response);
-        let (result, error) = match response {
+        let outcome = match response {
             Response::Error {
                 refusal: Refusal::No,
                 message,
@@ -171,8 +187,17 @@ impl Audit {
                 refusal: Refusal::Failed,
                 message,
             } => ("failed", Some(message.as_str())),
-            _ => ("done", None),
+            _ => DONE,
         };
+        self.write(author, &attempt, outcome);
+    }
+
+    /// Likewise of a change that nobody asked for and that is made.
+    pub fn record_made(&self, author: &Author, attempt: &Attempt) {
+        self.write(author, attempt, DONE);
+    }
+
+    fn write(&self, author: &Author, attempt: &Attempt, (result, error): (&'static str, Option<&str>)) {
         let what = shown(&attempt.what.to_string());
         let Author { uid, user, pid, command } = author;
         match result {

@@ -43,6 +43,7 @@ pub use self::{
     records::RecordsArgs,
     restore::RestoreArgs,
     run::RunArgs,
+    status::StatusArgs,
     trace::TraceArgs,
 };
 use crate::{
@@ -96,7 +97,7 @@ pub enum Command {
     /// Watch it live, full screen: rates by verdict and gateway, refused sources, lanes, health
     Top(OutputArgs),
     /// Interfaces, modes and health of the agent
-    Status(OutputArgs),
+    Status(StatusArgs),
     /// Say what of this machine stands in the way: kernel, interface, firewall, softswitch and so on
     Doctor(Box<DoctorArgs>),
     /// Stop enforcing: take the programs off the interfaces and remove all pins
@@ -154,7 +155,7 @@ impl Cli {
             Command::Explain(args) => explain::execute(&args, &socket),
             Command::Stats(output) => stats::execute(output, &socket),
             Command::Top(output) => top::execute(output, &socket),
-            Command::Status(output) => status::execute(output, &socket),
+            Command::Status(args) => status::execute(args, &socket),
             Command::Doctor(args) => doctor::execute(*args, self.socket),
             Command::Detach(args) => detach::execute(&args, &socket),
             Command::Restore(args) => restore::execute(&args, &socket),

@@ -20,8 +20,8 @@ pub use self::{
     explanation::{ChallengeInfo, ExplainStep, Explanation, RateInfo, SourceReport},
     messages::{BanRule, ExplainRequest, Refusal, Request, Response, Transport, parse_message},
     reports::{
-        BanInfo, Counted, EventRecord, FlowInfo, GatewayCounts, GatewayInfo, GatewayReport, InterfaceStatus, LogStatus, NameInfo, Rates,
-        ReasonCount, RecentCount, ReloadReport, StatsReport, StatusReport, StoreStatus,
+        BanInfo, Counted, EventRecord, FlowInfo, GatewayCounts, GatewayInfo, GatewayReport, InterfaceStatus, LogStatus, MapStatus,
+        NameInfo, PrefilterStatus, Rates, ReasonCount, RecentCount, ReloadReport, StatsReport, StatusReport, StoreStatus,
     },
     sample::{Health, LaneReport, Sample, Setup},
     server::{Caller, Handler, Reply, bind, serve},

@@ -31,12 +31,13 @@ pub use attach::{
     Attached, EgressHook, XdpMode, attach_egress, attach_ingress, detach, has_program, index, interfaces, later_capability, mode_of,
     preflight,
 };
-pub use counters::Occupancy;
+pub use counters::{Footprint, Occupancy};
 pub use error::DatapathError;
 pub use events::{Events, Told};
 pub use maker::Maker;
 pub use maps::{Maps, cpus};
 pub use pins::{Pins, mount_bpffs, mountable};
+pub use prefilter::Fill;
 pub use replace::Replacement;
 pub use sizes::{Bounds, Demand, Sizes, entries_for_flows, flows_in};
 

@@ -3,6 +3,10 @@
 
 #[path = "egress/attach.rs"]
 mod attach;
+#[path = "egress/bench.rs"]
+mod bench;
+#[path = "egress/learned.rs"]
+mod learned;
 #[path = "egress/net.rs"]
 mod net;
 #[path = "egress/packets.rs"]

@@ -143,7 +143,8 @@ impl Agent {
                 .insert(gateway.name.clone(), GatewayCounts { pass, drop, punt, absorb });
         }
         let outcomes = self.counts().map(crate::worker::Counts::outcomes).unwrap_or_default();
-        report.authentication = outcomes
+        report.authentication = self
+            .outcomes(outcomes, &counts)
             .into_iter()
             .map(|(outcome, count)| (outcome.label().to_owned(), count))
             .collect();

@@ -73,6 +73,8 @@ pub(super) fn count(agent: &Agent) -> Result<Census, DatapathError> {
     occupancy.extend([flows, learned, banned]);
     Ok(Census {
         occupancy,
+        footprints: maps.footprints()?,
+        prefilter: maps.prefilter_fill(),
         flows: vec![("udp", udp), ("tcp", tcp)],
         peers,
         bans: vec![(bans::label(bans::MANUAL), manual), (bans::label(bans::FAILURES), failures)],

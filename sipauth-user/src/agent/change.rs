@@ -1,6 +1,7 @@
 //! Changes of gateways: store, maps and snapshot together or not at all.
 
 mod apply;
+mod offers;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,11 +9,11 @@ use tokio::task::block_in_place;
 
 use super::{directory::Accounts, fill, flows, state::Agent};
 use crate::{
-    auth::{Ha1, Qop},
+    auth::Ha1,
     compile::{Edit, MapChange, Snapshot, weakened},
     control::{GatewayInfo, Response},
     datapath::DatapathError,
-    gateway::{Gateway, GatewayError, RawGateway, Secret, SetGateway, Warning},
+    gateway::{Gateway, GatewayError, RawGateway, Secret, SetGateway},
     store::Change,
 };
 
@@ -202,32 +203,15 @@ impl Agent {
 
     /// What the operator should hear of a gateway that comes or changes.
     pub(in crate::agent) fn warnings(&self, present: &Snapshot, gateway: &Gateway) -> Vec<String> {
-        let all = gateway.warnings().into_iter().chain(self.unreachable(gateway));
+        let all = gateway.warnings().into_iter().chain(self.challenged_otherwise(present, gateway));
         all.chain(weakened(present, gateway)).map(|warning| warning.to_string()).collect()
     }
+}
 
-    /// What the challenge that a gateway from anywhere gets, which is the agent's own, lacks for it.
-    pub(super) fn unreachable(&self, gateway: &Gateway) -> Option<Warning> {
-        let settings = self.settings();
-        let general = &settings.digest;
-        let rules = gateway.digest.rules(general).ok().filter(|_| gateway.is_anywhere())?;
-        let offered = [false, true]
-            .into_iter()
-            .any(|integrity| general.qop.accepts(integrity) && rules.qop.accepts(integrity));
-        let what = if gateway.realm.as_ref().is_some_and(|realm| *realm != settings.realm) {
-            "realm"
-        } else if !rules.algorithms.iter().any(|one| general.algorithms.contains(one)) {
-            "algorithms"
-        } else if !offered && general.qop != Qop::None && !rules.accept_without_qop {
-            "qop"
-        } else {
-            return None;
-        };
-        Some(Warning::ChallengedOtherwise {
-            gateway: gateway.name.clone(),
-            what,
-        })
-    }
+/// Leaves each line once: what is between two gateways is found of either.
+pub(super) fn once(lines: &mut Vec<String>) {
+    let mut seen = std::collections::HashSet::new();
+    lines.retain(|line| seen.insert(line.clone()));
 }
 
 /// Leaves the first lines, and how many more there are.

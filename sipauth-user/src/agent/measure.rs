@@ -16,6 +16,8 @@ impl Source for Agent {
         let (ids, gateways): (Vec<u32>, Vec<_>) = accounts.snapshot.iter().unzip();
         let counts = self.maps().all_gateway_stats(&ids)?;
         let settings = self.settings();
+        let mut work = self.counts().map(Counts::work).unwrap_or_default();
+        work.outcomes = self.outcomes(work.outcomes, &reasons);
         Ok(Snapshot {
             reasons: Reason::ALL
                 .iter()
@@ -32,7 +34,7 @@ impl Source for Agent {
                 .collect(),
             lanes: self.maps().lane_stats()?,
             events: self.maps().event_stats()?,
-            work: self.counts().map(Counts::work).unwrap_or_default(),
+            work,
             logs: [&*self.records.tally, &self.audit.tally]
                 .into_iter()
                 .flat_map(|tally| [(tally.name(), "written", tally.written()), (tally.name(), "lost", tally.lost())])

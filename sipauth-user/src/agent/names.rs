@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::{state::Agent, unix_now};
 use crate::{
+    audit::{Attempt, Author},
     compile::{Edit, Snapshot, interferes},
     config::Settings,
     control::{GatewayInfo, NameInfo},
@@ -246,17 +247,25 @@ impl Agent {
         let mut change = store.begin().await.map_err(|error| error.to_string())?;
         change.replace_many(&put).await.map_err(|error| error.to_string())?;
         let warnings: Vec<String> = put.iter().flat_map(|(_, gateway)| self.warnings(&old.snapshot, gateway)).collect();
+        let mut gateways: Vec<String> = put.iter().map(|(_, gateway)| gateway.name.clone()).collect();
+        gateways.sort();
         let edit = Edit { remove: Vec::new(), put };
         self.carry_out(change, &old, edit).await.map_err(|refusal| match refusal {
             crate::control::Response::Error { message, .. } => message,
             _ => "refused".to_owned(),
         })?;
-        for (name, addresses) in changed {
-            let before: Vec<String> = old.snapshot.host(name).unwrap_or_default().iter().map(address_text).collect();
-            let after: Vec<String> = addresses.iter().map(address_text).collect();
-            info!(name, ?before, ?after, "host name stands for other addresses");
-        }
         warnings.iter().for_each(|text| warn!("{text}"));
+        let texts = |addresses: &[IpNet]| addresses.iter().map(address_text).collect();
+        let mut names: Vec<(String, Vec<String>, Vec<String>)> = changed
+            .iter()
+            .map(|(name, addresses)| (name.clone(), texts(old.snapshot.host(name).unwrap_or_default()), texts(addresses)))
+            .collect();
+        names.sort();
+        let (audit, attempt) = (Arc::clone(&self.audit), Attempt::of_names(&names, &gateways));
+        let written = tokio::task::spawn_blocking(move || audit.record_made(&Author::unnamed("dns"), &attempt));
+        if let Err(error) = written.await {
+            warn!(%error, "the change is made, but the audit failed");
+        }
         Ok(())
     }
 }

@@ -6,7 +6,10 @@ use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{change::shorten, state::Agent};
+use super::{
+    change::{once, shorten},
+    state::Agent,
+};
 use crate::{
     audit::{Attempt, Author},
     control::{ReloadReport, Request, Response},
@@ -33,8 +36,11 @@ impl Agent {
         let mut warnings = Vec::new();
         if reloaded.applied.iter().any(|key| *key == "realm" || key.starts_with("digest.")) {
             let accounts = self.accounts();
-            let unreachable = accounts.snapshot.sorted().into_iter().filter_map(|(_, one)| self.unreachable(one));
-            warnings.extend(unreachable.map(|warning| warning.to_string()));
+            for (_, gateway) in accounts.snapshot.sorted() {
+                let otherwise = self.challenged_otherwise(&accounts.snapshot, gateway);
+                warnings.extend(otherwise.iter().map(ToString::to_string));
+            }
+            once(&mut warnings);
             shorten(&mut warnings, "warnings");
         }
         let owned = |keys: Vec<&str>| keys.into_iter().map(str::to_owned).collect();
@@ -72,6 +78,6 @@ pub(super) async fn at_hangup(agent: Arc<Agent>, mut hangup: Signal, shutdown: C
         let response = agent.reload().await;
         log(&response);
         let attempt = Attempt::of(&Request::Reload);
-        agent.audited(attempt, response.into(), || Author::of_signal("SIGHUP")).await;
+        agent.audited(attempt, response.into(), || Author::unnamed("SIGHUP")).await;
     }
 }

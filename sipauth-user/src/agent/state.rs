@@ -7,7 +7,11 @@ use std::sync::{
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
-use sipauth_common::config::{Config, DefaultPolicy};
+use sipauth_common::{
+    config::{Config, DefaultPolicy},
+    reason::Reason,
+    stats::Count,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -17,7 +21,7 @@ use super::{
 };
 use crate::{
     audit::Audit,
-    auth::NonceKeys,
+    auth::{NonceKeys, Outcome},
     config::{Origin, Settings},
     control::Response,
     datapath::{DatapathError, Maps, Pins, Programs, monotonic_ns},
@@ -55,6 +59,8 @@ pub(super) struct Agent {
     pub(super) events: EventLog,
     pub(super) tracing: Tracing,
     challenger: Challenger,
+    /// What the kernel program had challenged when the agent began: its counters outlive agents.
+    challenged_before: u64,
     pub(super) history: History,
     changed: std::sync::Mutex<Option<Instant>>,
     pub(super) terms: Terms,
@@ -85,6 +91,7 @@ impl Agent {
         let agent = Self {
             names: Names::new(&settings),
             challenger: Challenger::new(&settings),
+            challenged_before: challenged(&programs.maps.stats()?),
             settings: ArcSwap::from_pointee(settings),
             origin,
             pins,
@@ -194,6 +201,17 @@ impl Agent {
 
     pub(super) fn counts(&self) -> Option<&Counts> {
         self.counts.get()
+    }
+
+    /// What came of requests and responses, with those that the kernel program challenged in place of the workers; each is counted on one side only. Since
+    /// the agent began, as what the workers count: a sum that fell at a restart would look like a rise.
+    pub(super) fn outcomes(&self, of_workers: Vec<(Outcome, u64)>, reasons: &[Count; Reason::COUNT]) -> Vec<(Outcome, u64)> {
+        let of_kernel = challenged(reasons).saturating_sub(self.challenged_before);
+        let all = of_workers.into_iter().map(|(outcome, count)| match outcome {
+            Outcome::Challenged => (outcome, count + of_kernel),
+            _ => (outcome, count),
+        });
+        all.collect()
     }
 
     /// The last count of what is in the maps.
@@ -320,4 +338,9 @@ impl Agent {
             config.generation = config.generation.wrapping_add(1);
         })
     }
+}
+
+/// Requests that the kernel program challenged.
+fn challenged(reasons: &[Count; Reason::COUNT]) -> u64 {
+    reasons[Reason::Challenged.slot() as usize].packets
 }

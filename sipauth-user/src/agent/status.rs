@@ -14,7 +14,7 @@ use crate::{
     auth::Outcome,
     compile::Snapshot,
     config::{self, PolicyChoice},
-    control::{InterfaceStatus, LogStatus, Rates, RecentCount, StatusReport, StoreStatus},
+    control::{InterfaceStatus, LogStatus, MapStatus, PrefilterStatus, Rates, RecentCount, StatusReport, StoreStatus},
     datapath::{self, monotonic_ns},
     gateway::Mode,
     metrics::Census,
@@ -26,6 +26,8 @@ use crate::{
 
 /// Reasons that are told.
 const TOP: usize = 5;
+/// Share of strangers that the prefilter does not tell from others, from which on an operator should know.
+const MANY_STRANGERS: f64 = 0.25;
 
 impl Agent {
     pub(super) async fn status(&self) -> StatusReport {
@@ -76,6 +78,12 @@ impl Agent {
                 log(&self.records.tally, settings.records, &settings.log_dir),
                 log(&self.audit.tally, Target::File, &settings.log_dir),
             ],
+            maps: maps(&census, gateways),
+            prefilter: PrefilterStatus {
+                bits: census.prefilter.bits,
+                address: census.prefilter.address,
+                prefix: census.prefilter.prefix,
+            },
         }
     }
 
@@ -159,11 +167,19 @@ impl Agent {
         for map in census
             .occupancy
             .iter()
-            .filter(|map| map.entries >= u64::from(map.capacity) / 10 * 9)
+            // That of rates is always full under a flood, and the budgets of the lanes are still there.
+            .filter(|map| map.map != abi::MAP_PUNT_RATE && map.entries >= u64::from(map.capacity) / 10 * 9)
         {
             warnings.push(format!(
                 "the map {} is nearly full: {} of {} entries",
                 map.map, map.entries, map.capacity
+            ));
+        }
+        let strangers = census.prefilter.address.max(census.prefilter.prefix);
+        if strangers > MANY_STRANGERS {
+            warnings.push(format!(
+                "the prefilter is full: {:.0} % of strangers cost a look-up; where it is for many prefixes, fewer and shorter ones help",
+                100.0 * strangers
             ));
         }
         let Some(minute) = minute else { return warnings };
@@ -225,6 +241,30 @@ fn rates(lately: &Moved) -> Rates {
         drop: lately.rate(Verdict::Drop),
         punt: lately.rate(Verdict::Punt),
     }
+}
+
+/// What each map has and takes.
+fn maps(census: &Census, gateways: usize) -> Vec<MapStatus> {
+    let used = |map: &str| {
+        let count = census.occupancy.iter().find(|one| one.map == map);
+        match count {
+            Some(one) => Some((one.entries, one.capacity)),
+            // Id 0 means no gateway.
+            None if map == abi::MAP_GATEWAY_STATS => Some((u64::try_from(gateways).unwrap_or(u64::MAX), abi::MAX_GATEWAYS - 1)),
+            None => None,
+        }
+    };
+    let maps = census.footprints.iter().map(|one| {
+        let used = used(one.map);
+        MapStatus {
+            map: one.map.to_ascii_lowercase(),
+            entries: used.map(|(entries, _)| entries),
+            room: one.room,
+            most: used.map_or(one.room, |(_, most)| most),
+            bytes: one.bytes,
+        }
+    });
+    maps.collect()
 }
 
 fn recent(label: &str, count: u64) -> RecentCount {

@@ -229,8 +229,34 @@ pub struct StoreStatus {
     pub health: String,
 }
 
-/// How the agent is.
+/// A map of the kernel program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapStatus {
+    /// Its name, as in the metrics.
+    pub map: String,
+    /// Entries that it has; `None` where it has as many as there is room for, always.
+    pub entries: Option<u64>,
+    /// Entries that it has room for now.
+    pub room: u32,
+    /// Entries that it can get room for.
+    pub most: u32,
+    /// Memory that the kernel has for it.
+    pub bytes: u64,
+}
+
+/// How full the prefilter is: shares, from 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PrefilterStatus {
+    /// Its bits that are set.
+    pub bits: f64,
+    /// Strangers that cost a look-up of their address.
+    pub address: f64,
+    /// Strangers that cost a search of the prefixes.
+    pub prefix: f64,
+}
+
+/// How the agent is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusReport {
     /// Version of the agent.
     pub version: String,
@@ -295,6 +321,12 @@ pub struct StatusReport {
     /// What became of the lines of each log.
     #[serde(default)]
     pub logs: Vec<LogStatus>,
+    /// The maps of the kernel program.
+    #[serde(default)]
+    pub maps: Vec<MapStatus>,
+    /// What spares the kernel program look-ups of strangers.
+    #[serde(default)]
+    pub prefilter: PrefilterStatus,
 }
 
 /// A log, and what became of its lines since the start.

@@ -22,6 +22,17 @@ pub struct Occupancy {
     pub capacity: u32,
 }
 
+/// A map and what it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    /// Its name in [`abi`].
+    pub map: &'static str,
+    /// Entries that it has room for now.
+    pub room: u32,
+    /// Bytes that the kernel has for it.
+    pub bytes: u64,
+}
+
 /// Maps that are replaced by larger ones when they are full.
 const GROWING: [&str; 3] = [abi::MAP_HOSTS_V4, abi::MAP_HOSTS_V6, abi::MAP_PORTS];
 
@@ -95,6 +106,19 @@ impl Maps {
     #[must_use]
     pub fn flow_room(&self) -> u32 {
         flows_in(self.capacity(abi::MAP_FLOWS), self.cpus)
+    }
+
+    /// What each map takes, in the order of [`abi::MAPS`]. Not those that the programs keep to themselves, which always have the same size.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn footprints(&self) -> Result<Vec<Footprint>> {
+        let footprint = |map: &'static str| {
+            let bytes = sys::memory(self.fd(map)).map_err(at(map))?;
+            let room = self.capacity(map);
+            Ok(Footprint { map, room, bytes })
+        };
+        abi::MAPS.into_iter().map(footprint).collect()
     }
 
     /// Shows all flows to `see`, and answers how full their map is, its head room left out.

@@ -4,6 +4,8 @@
 //! A table is filled anew beside the one in force. From when it is announced as the next one everybody sets bits in both; whoever
 //! did not know of it yet has written his entry before the maps are walked. So no entry can be missed.
 
+mod fill;
+
 use std::{
     fs::File,
     io::{self, Read as _},
@@ -22,6 +24,8 @@ use sipauth_common::{
     policy::Policy,
     prefilter::{self, Bits, CURRENT, Header, LINE_WORDS, NEXT, Possible, SEED, SetBits, Table, WIDE_LINES},
 };
+
+pub use fill::Fill;
 
 use super::{DatapathError, Maps};
 
@@ -137,17 +141,17 @@ impl Prefilter {
     }
 
     /// The table in force: bits that it has, and how many of them are set.
-    fn fill(&self) -> Option<(u64, u64)> {
+    fn bits(&self) -> Option<(u64, u64)> {
         let table = self.header().current;
-        if !table.exists() {
-            return None;
-        }
-        let from = table.base() + WIDE_LINES;
-        let lines = from..from + table.lines();
-        let set = lines
-            .flat_map(|line| (0..LINE_WORDS).map(move |word| u64::from(self.word(line, word).count_ones())))
-            .sum();
+        let set = self.words(table)?.map(|word| u64::from(word.count_ones())).sum();
         Some((u64::from(table.lines()) * 64 * LINE_WORDS as u64, set))
+    }
+
+    /// The words of a table that have bits; `None` where there is no table.
+    fn words(&self, table: Table) -> Option<impl Iterator<Item = u64>> {
+        let from = table.base() + WIDE_LINES;
+        let lines = table.exists().then(|| from..from + table.lines())?;
+        Some(lines.flat_map(move |line| (0..LINE_WORDS).map(move |word| self.word(line, word))))
     }
 
     /// Most lines for bits that a table can have.
@@ -292,7 +296,7 @@ impl Maps {
         self.prefilter.switch();
         *filled = Filled {
             at: Instant::now(),
-            set: self.prefilter.fill().map_or(0, |(_, set)| set),
+            set: self.prefilter.bits().map_or(0, |(_, set)| set),
             suspended: false,
         };
         Ok(())
@@ -328,7 +332,7 @@ impl Maps {
     pub fn keep_prefilter(&self) -> Result<bool> {
         let due = {
             let filled = self.prefilter.filled.lock().unwrap_or_else(PoisonError::into_inner);
-            let full = self.prefilter.fill().is_none_or(|(bits, set)| {
+            let full = self.prefilter.bits().is_none_or(|(bits, set)| {
                 // Where it is as large as it can be and full of what is there, another one would be no better.
                 set * 100 > bits * FULL && set > filled.set + filled.set / 4
             });

@@ -3,7 +3,7 @@
 
 use std::{
     ffi::CString,
-    io,
+    fs, io,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
@@ -185,6 +185,13 @@ pub(super) fn update_all<K: Pod, V: Pod>(map: &OwnedFd, keys: &[K], values: &[V]
 pub(super) fn delete<K: Pod>(map: &OwnedFd, key: &K) -> io::Result<bool> {
     // SAFETY: the key has the map's size.
     found(unsafe { bpf(DELETE, &mut element::<K, u8>(map, key, std::ptr::null(), 0)) }).map(|gone| gone.is_some())
+}
+
+/// Bytes that the kernel has for a map: what is allocated (kernel 6.4), before that an estimate from its size.
+pub(super) fn memory(map: &OwnedFd) -> io::Result<u64> {
+    let said = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
+    let bytes = said.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
+    bytes.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODATA))
 }
 
 /// All entries of a hash, in batches where the kernel has these, else one by one.

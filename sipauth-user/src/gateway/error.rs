@@ -46,6 +46,20 @@ pub enum Warning {
         /// Which setting.
         what: &'static str,
     },
+    /// Of gateways at one source the one with the highest priority says how it is challenged.
+    #[error(
+        "gateway {gateway}: who calls from {network} is challenged with the {what} of gateway {leader}, which comes first there, and gateway {gateway} does not accept that; set the same {what} for both, or separate addresses"
+    )]
+    ChallengedForAnother {
+        /// The gateway that cannot call.
+        gateway: String,
+        /// Where both apply.
+        network: IpNet,
+        /// The gateway whose challenge it is.
+        leader: String,
+        /// Which setting.
+        what: &'static str,
+    },
     /// A more specific entry decides alone, so the wider one no longer applies there.
     #[error("gateway {gateway} at {network} alone decides there now: {hidden} at {hidden_network} no longer applies to it")]
     Hidden {
@@ -67,6 +81,7 @@ impl Warning {
         match self {
             Self::Weakened { weaker, stronger, .. } => Some((weaker, stronger)),
             Self::Hidden { gateway, hidden, .. } => Some((gateway, hidden)),
+            Self::ChallengedForAnother { leader, gateway, .. } => Some((leader, gateway)),
             Self::Everything { .. } | Self::ChallengedOtherwise { .. } => None,
         }
     }

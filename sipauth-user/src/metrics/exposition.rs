@@ -127,7 +127,7 @@ impl Snapshot {
         let work = &self.work;
         let mut family = all.counter(
             "sipauth_authentication",
-            "Requests and responses that the agent dealt with, by what came of them",
+            "Requests and responses that the agent dealt with, or the kernel program challenged in its place, by what came of them",
         )?;
         for &(outcome, count) in &work.outcomes {
             family.counter(&[("outcome", outcome.label())], &count)?;
@@ -247,7 +247,21 @@ impl Snapshot {
             family.gauge(&[("map", name.as_str())], &one.capacity)?;
         }
         // Id 0 means no gateway.
-        family.gauge(&[("map", "gateway_stats")], &(sipauth_common::abi::MAX_GATEWAYS - 1))
+        family.gauge(&[("map", "gateway_stats")], &(sipauth_common::abi::MAX_GATEWAYS - 1))?;
+        let help = "Memory that the kernel has for a map of the kernel program; before kernel 6.4 an estimate";
+        let mut family = all.gauge("sipauth_map_memory_bytes", help)?;
+        for one in &self.census.footprints {
+            family.gauge(&[("map", one.map.to_ascii_lowercase().as_str())], &one.bytes)?;
+        }
+        let fill = &self.census.prefilter;
+        all.one("sipauth_prefilter_bits_ratio", "Bits of the prefilter that are set", &fill.bits)?;
+        let help = "Strangers for which the kernel program looks into the maps of addresses or of prefixes all the same, since the prefilter has \
+                    set bits there by chance";
+        let mut family = all.gauge("sipauth_prefilter_strangers_ratio", help)?;
+        for (lookup, share) in [("address", fill.address), ("prefix", fill.prefix)] {
+            family.gauge(&[("lookup", lookup)], &share)?;
+        }
+        Ok(())
     }
 
     fn state(&self, all: &mut Families<'_>) -> fmt::Result {

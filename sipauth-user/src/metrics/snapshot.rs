@@ -6,7 +6,12 @@ use sipauth_common::{
     stats::{Count, EventStats, LaneStats},
 };
 
-use crate::{config::XdpMode, datapath::Occupancy, gateway::Mode, worker::Work};
+use crate::{
+    config::XdpMode,
+    datapath::{Fill, Footprint, Occupancy},
+    gateway::Mode,
+    worker::Work,
+};
 
 /// All numbers at one time. Lists of a closed set (reasons, outcomes, faults) are complete, so that zeros show.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +60,10 @@ pub struct GatewayCount {
 pub struct Census {
     /// How full they are, each that can fill.
     pub occupancy: Vec<Occupancy>,
+    /// What each map takes.
+    pub footprints: Vec<Footprint>,
+    /// How full the prefilter is.
+    pub prefilter: Fill,
     /// Live flows, by transport.
     pub flows: Vec<(&'static str, u64)>,
     /// Learned peers that are remembered.

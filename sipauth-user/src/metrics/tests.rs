@@ -16,7 +16,7 @@ use super::*;
 use crate::{
     auth::Outcome,
     config::XdpMode,
-    datapath::Occupancy,
+    datapath::{Fill, Footprint, Occupancy},
     gateway::Mode,
     worker::{Fault, Histogram, LatencyOf, Queue, Work},
 };
@@ -84,6 +84,16 @@ impl Source for Fixed {
                     entries: 9,
                     capacity: 262_144,
                 }],
+                footprints: vec![Footprint {
+                    map: abi::MAP_FLOWS,
+                    room: 32_768,
+                    bytes: 3_670_912,
+                }],
+                prefilter: Fill {
+                    bits: 0.25,
+                    address: 0.0625,
+                    prefix: 0.125,
+                },
                 flows: vec![("udp", 8), ("tcp", 0)],
                 peers: 2,
                 bans: vec![("manual", 2), ("failures", 0)],
@@ -176,6 +186,10 @@ const SERIES: &[&str] = &[
     "sipauth_map_entries{map=\"flows\"} 9",
     "sipauth_map_capacity{map=\"flows\"} 262144",
     "sipauth_map_entries{map=\"gateway_stats\"} 1",
+    "sipauth_map_memory_bytes{map=\"flows\"} 3670912",
+    "sipauth_prefilter_bits_ratio 0.25",
+    "sipauth_prefilter_strangers_ratio{lookup=\"address\"} 0.0625",
+    "sipauth_prefilter_strangers_ratio{lookup=\"prefix\"} 0.125",
     "sipauth_heartbeat_age_seconds 0.5",
     "sipauth_monitor_mode 1",
     "sipauth_fail_open 0",

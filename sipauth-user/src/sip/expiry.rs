@@ -2,7 +2,7 @@
 
 use sipauth_common::sip::Method;
 
-use super::{Message, StartLine, decimal, params};
+use super::{Message, StartLine, lines::decimal, params};
 
 impl Message<'_> {
     /// The longest time that a REGISTER asks for, in seconds: that of the contact, else `Expires`, else

@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Headers, Kind, decimal, split};
+use super::lines::{Headers, Kind, decimal, split};
 
 /// Longest head, blank line included.
 pub const MAX_HEAD: usize = 16 << 10;

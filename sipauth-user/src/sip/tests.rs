@@ -1,3 +1,5 @@
+use sipauth_common::sip::Method;
+
 use super::*;
 
 const INVITE: &str = "INVITE sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP h:5060;branch=z9hG4bK1\r\nFrom: <sip:a@h>;tag=1\r\nTo: <sip:b@h>\r\n\

@@ -98,14 +98,32 @@ fn a_full_prefilter_grows_and_then_rules_out_strangers_again() {
     }
     let before = strangers(&bench);
     assert!(before > 50, "only {before}: it was not full");
+    assert_told_fill_is_met(&bench);
     assert!(bench.programs.maps.keep_prefilter().expect("PREFILTER"));
     let after = strangers(&bench);
     assert!(after < 20, "{after} of 200");
     assert!(!bench.programs.maps.keep_prefilter().expect("PREFILTER"), "once is enough");
+    assert_told_fill_is_met(&bench);
     for n in (0..20_000u32).step_by(997) {
         let at = std::net::Ipv4Addr::from(0x0a00_0000 + n * 3).to_string();
         assert_eq!(bench.check(&at, &from(&at)).reason, Reason::IpMatch);
     }
+}
+
+/// Of many strangers as large a share is looked up as is told.
+fn assert_told_fill_is_met(bench: &Bench) {
+    const MANY: u32 = 20_000;
+    let maps = &bench.programs.maps;
+    let met = (0..MANY)
+        .filter(|n| {
+            maps.possible(&address(&std::net::Ipv4Addr::from(0xac10_0000 + n).to_string()))
+                .single
+        })
+        .count();
+    let (fill, met) = (maps.prefilter_fill(), met as f64 / f64::from(MANY));
+    assert!((fill.address - met).abs() < 0.01 + met / 10.0, "{fill:?}, met {met}");
+    assert!(fill.address < fill.bits && fill.bits < 1.0, "{fill:?}");
+    assert!(fill.prefix.abs() < f64::EPSILON, "there is no prefix: {fill:?}");
 }
 
 #[test]
@@ -117,6 +135,8 @@ fn a_suspended_prefilter_rules_nobody_out_until_it_is_filled_anew() {
     assert_eq!(bench.programs.maps.possible(&stranger), NOBODY);
     bench.programs.maps.suspend_prefilter();
     assert_eq!(bench.programs.maps.possible(&stranger), Possible::ALL);
+    let fill = bench.programs.maps.prefilter_fill();
+    assert!(fill.address.min(fill.prefix) > 0.99, "everybody is looked up: {fill:?}");
     assert!(!bench.programs.maps.keep_prefilter().expect("PREFILTER"), "not by itself");
     // What comes meanwhile sets no bits, and is found in the map.
     bench.host(address("198.51.100.10"), policy(8, modes::IP));

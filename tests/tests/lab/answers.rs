@@ -113,6 +113,31 @@ fn status_says_whether_it_enforces_and_what_was_refused_lately() -> anyhow::Resu
         "{status}"
     );
     assert!(status["last_change"].as_u64().is_some_and(|ago| ago < 30), "{status}");
+    let map = |name: &str| {
+        status["maps"]
+            .as_array()
+            .and_then(|maps| maps.iter().find(|map| map["map"] == name))
+            .cloned()
+    };
+    for (name, entries) in [
+        ("hosts_v4", Some(1)),
+        ("gateway_stats", Some(2)),
+        ("bans", Some(1)),
+        ("port_roles", None),
+    ] {
+        let map = map(name).unwrap_or_default();
+        assert_eq!(map["entries"].as_u64(), entries, "{name}: {status}");
+        assert!(
+            map["bytes"].as_u64() > Some(50_000) && map["most"].as_u64() >= map["room"].as_u64(),
+            "{map}"
+        );
+    }
+    assert!(status["prefilter"]["bits"].as_f64() > Some(0.0), "{status}");
+    let told = agent.cli(&["status", "--maps"])?.stdout;
+    for words in ["MB of kernel memory", "of strangers cost a look-up", "AT MOST", "hosts_v4"] {
+        assert!(told.contains(words), "{words}:\n{told}");
+    }
+    assert!(!agent.cli(&["status"])?.stdout.contains("hosts_v4"), "one screen");
     assert_eq!(
         status["interfaces"][0],
         json!({"name": "eth0", "xdp_mode": "native", "link": "up"}),

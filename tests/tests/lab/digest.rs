@@ -182,3 +182,68 @@ fn a_recorded_invite_is_challenged_whoever_sends_it_again_and_from_where() -> an
     }
     Ok(())
 }
+
+#[test]
+fn who_is_challenged_for_another_gateway_and_cannot_answer_is_warned_of() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let agent = Agent::start(&lab, &[])?;
+    let secret = agent.state().join("secret");
+    std::fs::write(&secret, format!("{PASSWORD}\n"))?;
+    let secret = secret.display().to_string();
+    let add = |name: &str, options: &[&str]| -> anyhow::Result<String> {
+        let common = [
+            "gateway",
+            "add",
+            name,
+            "--mode",
+            "password",
+            "--username",
+            name,
+            "--password-file",
+            &secret,
+        ];
+        let added = agent.cli(&[&common[..], options].concat())?;
+        assert_eq!(added.code, 0, "{added:?}");
+        Ok(added.stderr)
+    };
+    let words = |loser: &str, leader: &str, what: &str| {
+        format!("gateway {loser}: who calls from 192.0.2.7/32 is challenged with the {what} of gateway {leader}")
+    };
+    let at = ["--address", "192.0.2.7"];
+    assert_eq!(add("first", &[&at[..], &["--priority", "5"]].concat())?, "");
+    assert_eq!(add("alike", &at)?, "", "settings that are the same");
+    assert_eq!(add("elsewhere", &["--address", "192.0.2.8", "--algorithm", "SHA-256"])?, "");
+    let said = add("other", &[&at[..], &["--algorithm", "SHA-256"]].concat())?;
+    assert!(
+        said.contains(&words("other", "first", "algorithms")) && !said.contains("alike"),
+        "{said}"
+    );
+    let said = add("auth-int", &[&at[..], &["--qop", "auth-int"]].concat())?;
+    assert!(said.contains(&words("auth-int", "first", "qop")), "{said}");
+    // Whoever comes first now says how the others are challenged.
+    let said = agent.cli(&["gateway", "set", "other", "--priority", "9"])?.stderr;
+    for loser in ["first", "alike", "auth-int"] {
+        assert!(said.contains(&words(loser, "other", "algorithms")), "{loser}: {said}");
+    }
+    // Where the address is enough nobody is challenged.
+    agent.add("open", "ip", &at)?;
+    let said = add("later", &[&at[..], &["--algorithm", "SHA-512-256"]].concat())?;
+    assert!(!said.contains("is challenged with"), "{said}");
+    assert_eq!(agent.cli(&["gateway", "remove", "open"])?.code, 0);
+
+    // Also of those that come together.
+    let file = agent.state().join("together.toml");
+    let gateway = |name: &str, realm: &str| {
+        format!(
+            "[[gateway]]\nname = \"{name}\"\nmode = \"password\"\nusername = \"{name}\"\npassword = \"{PASSWORD}\"\n\
+             allow-weak-password = true\nrealm = \"{realm}\"\naddresses = [\"192.0.2.7\"]\n"
+        )
+    };
+    std::fs::write(&file, gateway("east", "east.example") + &gateway("west", "west.example"))?;
+    let applied = agent.cli(&["apply", "--prune", "--dry-run", "-f", &file.display().to_string()])?;
+    let said = applied.stdout + &applied.stderr;
+    assert_eq!(said.matches("is challenged with the realm of gateway").count(), 1, "{said}");
+    assert!(said.contains("east") && said.contains("west"), "{said}");
+    Ok(())
+}

@@ -141,6 +141,21 @@ fn a_host_name_is_followed_where_it_goes_and_stays_where_it_was_when_nobody_answ
     passes(&lab, &agent, Host::Stranger)?;
     assert_refused(&lab, &agent, &Call::from(Host::CarrierIp), "unknown_source")?;
     passes(&lab, &agent, Host::CarrierPort)?;
+    let audit = std::fs::read_to_string(agent.state().join("log/audit.jsonl"))?;
+    let moved: Vec<serde_json::Value> = audit
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|entry: &serde_json::Value| entry["action"] == "host-names")
+        .collect();
+    assert_eq!(moved.len(), 1, "{audit}");
+    let what = serde_json::json!({
+        "names": [{"name": NAME, "before": [Host::CarrierIp.v4().to_string()], "after": [stranger]}],
+        "gateways": ["carrier"],
+    });
+    assert_eq!(
+        (&moved[0]["what"], moved[0]["command"].as_str(), moved[0]["result"].as_str()),
+        (&what, Some("dns"), Some("done"))
+    );
     let exported = agent.cli(&["export"])?.stdout;
     assert!(
         exported.contains("# sip.carrier.example is 198.51.100.66 now") && exported.contains("addresses = [\"sip.carrier.example\"]"),

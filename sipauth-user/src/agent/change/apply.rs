@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use tokio::task::block_in_place;
 
-use super::{Agent, derive, shorten};
+use super::{Agent, derive, once, shorten};
 use crate::{
     agent::names::Answers,
     compile::{Edit, Snapshot},
     control::{ApplyReport, ChangedGateway, GatewayInfo, MoreGateways, Response},
-    gateway::{Gateway, GatewayError, RawGateway},
+    gateway::{Gateway, GatewayError, Mode, RawGateway},
 };
 
 /// The difference, by what happens to a gateway.
@@ -43,14 +43,18 @@ impl Agent {
         };
         let report = block_in_place(|| {
             let mut report = report(&plan, &old.snapshot, dry_run);
-            // The new ones have no ids yet, so they are not compared with each other here.
+            // The new ones have no ids yet, so they are not compared with each other here, but for those that could be challenged for each other.
+            let free = u32::try_from(old.snapshot.demand().gateways).unwrap_or(u32::MAX);
+            let alike = !plan.add.iter().any(|gateway| self.has_own_challenge(gateway));
+            let new = plan.add.iter().filter(|gateway| !alike && gateway.mode == Mode::Password);
             let (listed, _) = old.snapshot.edited(Edit {
                 remove: plan.remove.clone(),
-                put: plan.change.clone(),
+                put: plan.change.iter().cloned().chain((free..).zip(new.cloned())).collect(),
             });
             for gateway in plan.add.iter().chain(plan.change.iter().map(|(_, gateway)| gateway)) {
                 report.warnings.extend(self.warnings(&listed, gateway));
             }
+            once(&mut report.warnings);
             shorten(&mut report.warnings, "warnings");
             report
         });

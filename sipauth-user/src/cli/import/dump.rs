@@ -3,6 +3,7 @@
 mod kamailio;
 mod lexer;
 mod rows;
+mod tables;
 
 use super::Found;
 

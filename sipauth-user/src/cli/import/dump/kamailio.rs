@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     super::Found,
-    rows::{Row, TableName},
+    tables::{Row, TableName},
 };
 use crate::{
     auth::{Algorithm, Ha1},
