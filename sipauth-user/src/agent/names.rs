@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{state::Agent, unix_now};
+use super::{change::Edited, state::Agent, unix_now};
 use crate::{
     compile::{Edit, Snapshot, interferes},
     config::Settings,
@@ -238,7 +238,7 @@ impl Agent {
                 new.map(<[IpNet]>::to_vec).ok_or_else(|| "it is gone".to_owned())
             };
             gateway.resolve(find).map_err(|error| error.to_string())?;
-            put.push((id, gateway));
+            put.push((id, Arc::new(gateway)));
         }
         if put.is_empty() {
             return Ok(());
@@ -246,8 +246,8 @@ impl Agent {
         let mut change = store.begin().await.map_err(|error| error.to_string())?;
         change.replace_many(&put).await.map_err(|error| error.to_string())?;
         let warnings: Vec<String> = put.iter().flat_map(|(_, gateway)| self.warnings(&old.snapshot, gateway)).collect();
-        let edit = Edit { remove: Vec::new(), put };
-        self.carry_out(change, &old, edit).await.map_err(|refusal| match refusal {
+        let edited = Edited::new(&old.snapshot, Edit { remove: Vec::new(), put });
+        self.carry_out(change, &old, edited).await.map_err(|refusal| match refusal {
             crate::control::Response::Error { message, .. } => message,
             _ => "refused".to_owned(),
         })?;
