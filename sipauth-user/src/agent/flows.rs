@@ -17,7 +17,7 @@ use sipauth_common::{
 use super::state::Agent;
 use crate::{
     auth::{FlowGrant, registration},
-    compile::Snapshot,
+    compile::{Snapshot, Tables},
     control::{FlowInfo, Transport},
     datapath::{DatapathError, monotonic_ns},
     gateway::{Gateway, Mode},
@@ -172,10 +172,11 @@ pub(super) fn forget(agent: &Agent, gone: &HashMap<u32, &Gateway>, now: &Snapsho
     }
     // Of who may call from anywhere no address was special.
     let listed = gone.iter().filter(|(_, gateway)| !gateway.is_anywhere());
-    let before = Snapshot::new(listed.map(|(id, gateway)| (*id, (*gateway).clone())).collect());
+    // No snapshot: that has a place for each id up to the highest.
+    let before = Tables::compile(&listed.map(|(id, gateway)| (*id, (*gateway).clone())).collect::<Vec<_>>());
     for (address, _) in agent.maps().peers()? {
         let source = IpAddr::from(address);
-        if before.policy(source).is_some_and(|old| now.policy(source) != Some(old)) {
+        if before.policy(&address).is_some_and(|old| now.policy(source) != Some(old)) {
             agent.maps().delete_peer(&address)?;
         }
     }
