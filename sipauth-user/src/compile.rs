@@ -6,15 +6,18 @@ mod by_id;
 mod diff;
 mod directory;
 mod overlap;
+mod shards;
 
 use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use sipauth_common::{
     address::Address,
     policy::{FLAG_GENERAL, FLAG_MORE_PORTS, Policy, PortKey},
 };
 
+pub(crate) use self::shards::Shards;
 pub use self::{
     diff::Step,
     directory::{Edit, MapChange, Snapshot},
@@ -26,11 +29,11 @@ use crate::gateway::{Gateway, Mode};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// `HOSTS_*`.
-    pub hosts: HashMap<Address, Policy>,
+    pub hosts: HashMap<Address, Policy, RandomState>,
     /// `NETS_*`, by network and length of the prefix in bits of the 16-byte address. An IPv4 prefix has 96 or more.
-    pub nets: HashMap<(Address, u8), Policy>,
+    pub nets: HashMap<(Address, u8), Policy, RandomState>,
     /// `PORTS`.
-    pub ports: HashMap<PortKey, u32>,
+    pub ports: HashMap<PortKey, u32, RandomState>,
     /// Whether a gateway in mode `password` may call from anywhere.
     pub anywhere: bool,
 }
@@ -66,47 +69,18 @@ impl Tables {
     }
 
     /// Enters the union of the gateways that share a place.
-    fn enter(&mut self, (network, prefix): Place, sharers: &[(u32, &Gateway)], realm: &str) {
-        let policy = self.union(network, prefix, sharers, realm);
+    fn enter(&mut self, place: Place, sharers: &[(u32, &Gateway)], realm: &str) {
+        let (policy, ports) = union(place, sharers, realm);
+        self.put(place, policy);
+        self.ports.extend(ports);
+    }
+
+    fn put(&mut self, (network, prefix): Place, policy: Policy) {
         if prefix == HOST {
             self.hosts.insert(network, policy);
         } else {
             self.nets.insert((network, prefix), policy);
         }
-    }
-
-    /// The policy of a place, with its further ports put into the table of ports.
-    fn union(&mut self, network: Address, prefix: u8, sharers: &[(u32, &Gateway)], realm: &str) -> Policy {
-        let leader = [Mode::Ip, Mode::Password, Mode::IpPort, Mode::Peer]
-            .into_iter()
-            .find_map(|mode| first_of(sharers, mode));
-        let mut policy = Policy {
-            prefix,
-            ..Policy::default()
-        };
-        policy.gateway = leader.map_or(0, |(id, _)| id);
-        if leader.is_some_and(|(_, gateway)| gateway.digest.is_empty() && gateway.realm.as_deref() == Some(realm)) {
-            policy.flags |= FLAG_GENERAL;
-        }
-        policy.modes = sharers.iter().fold(0, |union, (_, gateway)| union | gateway.mode.bit());
-        let mut ports = port_owners(sharers).into_iter();
-        if let Some((port, owner)) = ports.next() {
-            policy.port = port;
-            policy.port_gateway = owner;
-        }
-        for (port, owner) in ports {
-            policy.flags |= FLAG_MORE_PORTS;
-            self.ports.insert(
-                PortKey {
-                    network,
-                    port,
-                    prefix,
-                    reserved: 0,
-                },
-                owner,
-            );
-        }
-        policy
     }
 
     /// As `Lookup::host`.
@@ -148,6 +122,38 @@ impl Tables {
         let hosts = self.hosts.iter().map(|(network, policy)| ((*network, HOST), *policy));
         hosts.chain(self.nets.iter().map(|(place, policy)| (*place, *policy)))
     }
+}
+
+/// The policy of a place that these gateways share, and its further ports.
+fn union((network, prefix): Place, sharers: &[(u32, &Gateway)], realm: &str) -> (Policy, Vec<(PortKey, u32)>) {
+    let leader = [Mode::Ip, Mode::Password, Mode::IpPort, Mode::Peer]
+        .into_iter()
+        .find_map(|mode| first_of(sharers, mode));
+    let mut policy = Policy {
+        prefix,
+        ..Policy::default()
+    };
+    policy.gateway = leader.map_or(0, |(id, _)| id);
+    if leader.is_some_and(|(_, gateway)| gateway.digest.is_empty() && gateway.realm.as_deref() == Some(realm)) {
+        policy.flags |= FLAG_GENERAL;
+    }
+    policy.modes = sharers.iter().fold(0, |union, (_, gateway)| union | gateway.mode.bit());
+    let mut owners = port_owners(sharers).into_iter();
+    if let Some((port, owner)) = owners.next() {
+        policy.port = port;
+        policy.port_gateway = owner;
+    }
+    let key = |port| PortKey {
+        network,
+        port,
+        prefix,
+        reserved: 0,
+    };
+    let ports: Vec<_> = owners.map(|(port, owner)| (key(port), owner)).collect();
+    if !ports.is_empty() {
+        policy.flags |= FLAG_MORE_PORTS;
+    }
+    (policy, ports)
 }
 
 /// The gateway of a mode with the highest priority; of equals, the one with the lowest id.

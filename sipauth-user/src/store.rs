@@ -242,14 +242,28 @@ impl Change {
     /// # Errors
     /// As for [`Change::add`]; drop the change then.
     pub async fn add_many(&mut self, gateways: &[Gateway]) -> Result<Vec<u32>, StoreError> {
-        self.add_many_beside(gateways, &[]).await
+        let ids = self.free_ids(gateways.len(), &[]).await?;
+        let rows: Vec<_> = ids.iter().copied().zip(gateways).collect();
+        self.insert(&rows).await?;
+        self.given.extend(&ids);
+        Ok(ids)
     }
 
-    /// As [`Change::add_many`], and gives none of the `other` ids, though they be free.
+    /// Adds gateways under ids that are free.
     ///
     /// # Errors
     /// As for [`Change::add`]; drop the change then.
-    pub async fn add_many_beside(&mut self, gateways: &[Gateway], other: &[u32]) -> Result<Vec<u32>, StoreError> {
+    pub async fn add_as(&mut self, gateways: &[(u32, Arc<Gateway>)]) -> Result<(), StoreError> {
+        self.insert_all(gateways).await?;
+        self.given.extend(gateways.iter().map(|(id, _)| *id));
+        Ok(())
+    }
+
+    /// The lowest ids that are free and none of the `other`.
+    ///
+    /// # Errors
+    /// There are not so many, or the database cannot be read.
+    pub async fn free_ids(&mut self, count: usize, other: &[u32]) -> Result<Vec<u32>, StoreError> {
         if self.known().is_none() {
             // As before this change.
             let taken = rows::ids(&mut self.transaction)
@@ -264,15 +278,12 @@ impl Change {
         }
         let except: HashSet<u32> = other.iter().chain(&self.given).copied().collect();
         let ids: Vec<u32> = match &*self.known() {
-            Some(free) => free.lowest(rows::MAX_ID, &except, &self.freed).take(gateways.len()).collect(),
+            Some(free) => free.lowest(rows::MAX_ID, &except, &self.freed).take(count).collect(),
             None => Vec::new(),
         };
-        if ids.len() < gateways.len() {
+        if ids.len() < count {
             return Err(StoreError::Full { max: rows::MAX_ID });
         }
-        let rows: Vec<_> = ids.iter().copied().zip(gateways).collect();
-        self.insert(&rows).await?;
-        self.given.extend(&ids);
         Ok(ids)
     }
 
@@ -293,9 +304,13 @@ impl Change {
     ///
     /// # Errors
     /// As for [`Change::add`]; drop the change then.
-    pub async fn replace_many(&mut self, gateways: &[(u32, Gateway)]) -> Result<(), StoreError> {
+    pub async fn replace_many(&mut self, gateways: &[(u32, Arc<Gateway>)]) -> Result<(), StoreError> {
         self.delete_ids(gateways.iter().map(|(id, _)| *id)).await?;
-        let rows: Vec<_> = gateways.iter().map(|(id, gateway)| (*id, gateway)).collect();
+        self.insert_all(gateways).await
+    }
+
+    async fn insert_all(&mut self, gateways: &[(u32, Arc<Gateway>)]) -> Result<(), StoreError> {
+        let rows: Vec<_> = gateways.iter().map(|(id, gateway)| (*id, &**gateway)).collect();
         self.insert(&rows).await
     }
 

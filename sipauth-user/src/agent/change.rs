@@ -22,6 +22,33 @@ fn derive(username: &str, realm: &str, password: &Secret) -> Secret {
     Secret::new(Ha1::derive(username, realm, password.expose()).to_text())
 }
 
+/// An edit, and what comes of it; nothing is changed yet.
+pub(super) struct Edited {
+    touched: Vec<u32>,
+    /// Those of `touched` that nobody has now.
+    fresh: Vec<u32>,
+    only_removes: bool,
+    snapshot: Snapshot,
+    steps: MapChange,
+}
+
+impl Edited {
+    pub(super) fn new(old: &Snapshot, edit: Edit) -> Self {
+        let put = edit.put.iter().map(|(id, _)| *id);
+        let touched = edit.remove.iter().copied().chain(put.clone()).collect();
+        let fresh = put.filter(|id| old.gateway(*id).is_none()).collect();
+        let only_removes = edit.put.is_empty();
+        let (snapshot, steps) = old.edited(edit);
+        Self {
+            touched,
+            fresh,
+            only_removes,
+            snapshot,
+            steps,
+        }
+    }
+}
+
 impl Agent {
     /// Adds a gateway: enforced and stored when this returns, or neither.
     pub(super) async fn add(&self, raw: RawGateway) -> Response {
@@ -57,9 +84,9 @@ impl Agent {
         let info = GatewayInfo::new(id, &gateway);
         let edit = Edit {
             remove: Vec::new(),
-            put: vec![(id, gateway)],
+            put: vec![(id, Arc::new(gateway))],
         };
-        if let Err(refusal) = self.carry_out(change, &old, edit).await {
+        if let Err(refusal) = self.carry_out(change, &old, Edited::new(&old.snapshot, edit)).await {
             return refusal;
         }
         Response::Added { gateway: info, warnings }
@@ -100,9 +127,9 @@ impl Agent {
         }
         let edit = Edit {
             remove: Vec::new(),
-            put: vec![(id, gateway)],
+            put: vec![(id, Arc::new(gateway))],
         };
-        if let Err(refusal) = self.carry_out(change, &old, edit).await {
+        if let Err(refusal) = self.carry_out(change, &old, Edited::new(&old.snapshot, edit)).await {
             return refusal;
         }
         Response::Changed { gateway: info, warnings }
@@ -131,28 +158,26 @@ impl Agent {
             remove: vec![id],
             put: Vec::new(),
         };
-        if let Err(refusal) = self.carry_out(change, &old, edit).await {
+        if let Err(refusal) = self.carry_out(change, &old, Edited::new(&old.snapshot, edit)).await {
             return refusal;
         }
         Response::Removed { gateway: info }
     }
 
-    /// Brings maps and snapshot to the state after `edit`, and commits; where a step fails all is as before.
-    pub(in crate::agent) async fn carry_out(&self, change: Change, old: &Arc<Accounts>, edit: Edit) -> Result<(), Response> {
-        let touched: Vec<u32> = edit.remove.iter().copied().chain(edit.put.iter().map(|(id, _)| *id)).collect();
-        let fresh: Vec<u32> = edit
-            .put
-            .iter()
-            .map(|(id, _)| *id)
-            .filter(|id| old.snapshot.gateway(*id).is_none())
-            .collect();
-        let only_removes = edit.put.is_empty();
+    /// Brings maps and snapshot to the state after an edit, and commits; where a step fails all is as before.
+    pub(in crate::agent) async fn carry_out(&self, change: Change, old: &Arc<Accounts>, edited: Edited) -> Result<(), Response> {
+        let Edited {
+            touched,
+            fresh,
+            only_removes,
+            snapshot,
+            steps,
+        } = edited;
         // Of a million it takes seconds, in which others are answered.
-        let (steps, new) = block_in_place(|| {
-            let (snapshot, steps) = old.snapshot.edited(edit);
+        let new = block_in_place(|| {
             self.make_room(&steps.demand)?;
             self.maps().reset_gateway_stats(&fresh)?;
-            Ok((steps, Arc::new(old.edited(snapshot, &touched, &self.settings()))))
+            Ok(Arc::new(old.edited(snapshot, &touched, &self.settings())))
         })
         .map_err(|error: DatapathError| Response::failed(&error))?;
         // What the maps send calls to is there before they do, and until they no longer do.

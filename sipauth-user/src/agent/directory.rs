@@ -3,7 +3,6 @@
 use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::Guard;
-use rpds::HashTrieMapSync;
 use sipauth_common::{address::Address, config::DefaultPolicy, decide::Lookup as _, policy::modes};
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::{
     auth::{self, Account, Action, Arrival, Authenticator, DigestRules, Directory, Ha1, NonceKeys, Source},
-    compile::Snapshot,
+    compile::{Shards, Snapshot},
     config::Settings,
     control::Transport,
     datapath::{Maps, monotonic_ns},
@@ -26,9 +25,9 @@ use crate::{
 /// One state of all gateways, as the digest side needs it. A change shares with the state before what it does not touch.
 pub(super) struct Accounts {
     pub(super) snapshot: Snapshot,
-    by_username: HashTrieMapSync<Vec<u8>, Arc<Account>>,
+    by_username: Shards<Vec<u8>, Arc<Account>>,
     /// Of gateways that have digest settings of their own.
-    rules: HashTrieMapSync<u32, Arc<DigestRules>>,
+    rules: Shards<u32, Arc<DigestRules>>,
     /// What unknown sources get.
     pub(super) default_policy: DefaultPolicy,
 }
@@ -39,8 +38,8 @@ impl Accounts {
         let ids: Vec<u32> = snapshot.iter().map(|(id, _)| id).collect();
         let empty = Self {
             snapshot: Snapshot::default(),
-            by_username: HashTrieMapSync::default(),
-            rules: HashTrieMapSync::default(),
+            by_username: Shards::default(),
+            rules: Shards::default(),
             default_policy: DefaultPolicy::Deny,
         };
         empty.edited(snapshot, &ids, settings)
@@ -56,9 +55,9 @@ impl Accounts {
         };
         for id in touched {
             if let Some(username) = self.snapshot.gateway(*id).and_then(|gateway| gateway.username.as_ref()) {
-                new.by_username.remove_mut(username.as_bytes());
+                new.by_username.remove(username.as_bytes());
             }
-            new.rules.remove_mut(id);
+            new.rules.remove(id);
         }
         // After all removals: a username may have gone from one gateway to another.
         touched.iter().for_each(|id| new.enter(*id, &settings.digest));
@@ -93,9 +92,9 @@ impl Accounts {
             addresses: gateway.addresses.clone(),
             rules: rules.clone(),
         };
-        self.by_username.insert_mut(username.clone().into_bytes(), Arc::new(account));
+        self.by_username.insert(username.clone().into_bytes(), Arc::new(account));
         if let Some(rules) = rules {
-            self.rules.insert_mut(id, rules);
+            self.rules.insert(id, rules);
         }
     }
 }

@@ -17,7 +17,7 @@ use sipauth_common::{
 use super::{room, state::Agent};
 use crate::{
     auth::{FlowGrant, registration},
-    compile::Snapshot,
+    compile::{Snapshot, Tables},
     control::{FlowInfo, Transport},
     datapath::{DatapathError, monotonic_ns},
     gateway::{Gateway, Mode},
@@ -34,7 +34,18 @@ impl Flows for Agent {
             reserved: 0,
         };
         room::wait(self);
-        let _granting = self.room.grant(&key);
+        self.enter(key, grant)?;
+        if self.room.took(&key) { self.enter(key, grant) } else { Ok(()) }
+    }
+
+    fn term(&self, gateway: u32, source: SocketAddr) -> Option<u64> {
+        let term = self.terms.of(gateway);
+        holds(&self.accounts().snapshot, gateway, source.ip()).then_some(term)
+    }
+}
+
+impl Agent {
+    fn enter(&self, key: FlowKey, grant: FlowGrant) -> io::Result<()> {
         let now = monotonic_ns();
         let idle_ns = u64::try_from(self.settings().flow_idle.as_nanos()).unwrap_or(u64::MAX);
         // A registration must not cut short what a call has: its BYE may come after the registration has ended.
@@ -68,11 +79,6 @@ impl Flows for Agent {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the gateway was removed meanwhile"));
         }
         Ok(())
-    }
-
-    fn term(&self, gateway: u32, source: SocketAddr) -> Option<u64> {
-        let term = self.terms.of(gateway);
-        holds(&self.accounts().snapshot, gateway, source.ip()).then_some(term)
     }
 }
 
@@ -178,10 +184,11 @@ pub(super) fn forget(agent: &Agent, gone: &HashMap<u32, &Gateway>, now: &Snapsho
     }
     // Of who may call from anywhere no address was special.
     let listed = gone.iter().filter(|(_, gateway)| !gateway.is_anywhere());
-    let before = Snapshot::new(listed.map(|(id, gateway)| (*id, (*gateway).clone())).collect());
+    // No snapshot: that has a place for each id up to the highest.
+    let before = Tables::compile(&listed.map(|(id, gateway)| (*id, (*gateway).clone())).collect::<Vec<_>>());
     for (address, _) in agent.maps().peers()? {
         let source = IpAddr::from(address);
-        if before.policy(source).is_some_and(|old| now.policy(source) != Some(old)) {
+        if before.policy(&address).is_some_and(|old| now.policy(source) != Some(old)) {
             agent.maps().delete_peer(&address)?;
         }
     }

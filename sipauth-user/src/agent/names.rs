@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{state::Agent, unix_now};
+use super::{change::Edited, state::Agent, unix_now};
 use crate::{
     audit::{Attempt, Author},
     compile::{Edit, Snapshot, interferes},
@@ -239,7 +239,7 @@ impl Agent {
                 new.map(<[IpNet]>::to_vec).ok_or_else(|| "it is gone".to_owned())
             };
             gateway.resolve(find).map_err(|error| error.to_string())?;
-            put.push((id, gateway));
+            put.push((id, Arc::new(gateway)));
         }
         if put.is_empty() {
             return Ok(());
@@ -249,8 +249,8 @@ impl Agent {
         let warnings: Vec<String> = put.iter().flat_map(|(_, gateway)| self.warnings(&old.snapshot, gateway)).collect();
         let mut gateways: Vec<String> = put.iter().map(|(_, gateway)| gateway.name.clone()).collect();
         gateways.sort();
-        let edit = Edit { remove: Vec::new(), put };
-        self.carry_out(change, &old, edit).await.map_err(|refusal| match refusal {
+        let edited = Edited::new(&old.snapshot, Edit { remove: Vec::new(), put });
+        self.carry_out(change, &old, edited).await.map_err(|refusal| match refusal {
             crate::control::Response::Error { message, .. } => message,
             _ => "refused".to_owned(),
         })?;

@@ -9,13 +9,18 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
     },
     time::{Duration, Instant},
 };
 
-use sipauth_common::flow::FlowKey;
+use arc_swap::ArcSwapOption;
+use sipauth_common::{decide::Lookup as _, flow::FlowKey};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -42,10 +47,8 @@ pub(super) struct Room {
     held: AtomicU64,
     /// One look at a time.
     looking: Mutex<()>,
-    /// Sources that were granted a flow since the look began that is going on.
-    granted: Mutex<Option<HashSet<FlowKey>>>,
-    /// Held by each grant from before it looks its flow up until that is entered.
-    granting: RwLock<()>,
+    /// What a look is removing at this moment, where it was not used since the look began.
+    doomed: ArcSwapOption<HashSet<FlowKey>>,
     /// A look is due.
     due: Notify,
     pushed_out: Mutex<PushedOut>,
@@ -68,14 +71,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Room {
-    /// Before a source's flow is looked up; to be held until it is entered. A look that goes on leaves it alone from now on, and what it has pushed
-    /// out is gone.
-    pub(super) fn grant(&self, key: &FlowKey) -> RwLockReadGuard<'_, ()> {
-        let granting = self.granting.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(granted) = locked(&self.granted).as_mut() {
-            granted.insert(*key);
+    /// Whether a look is removing a flow that has just been entered, or found to be there. If so, waits for the end of the look, behind which
+    /// it is to be entered anew. If not, a look that is to begin sees what was entered, and leaves it alone.
+    pub(super) fn took(&self, key: &FlowKey) -> bool {
+        // What was entered is seen by a look, or what that removes is seen here.
+        fence(SeqCst);
+        let taken = self.doomed.load().as_ref().is_some_and(|doomed| doomed.contains(key));
+        if taken {
+            drop(locked(&self.looking));
         }
-        granting
+        taken
     }
 
     /// A flow is entered that the map does not have.
@@ -162,24 +167,22 @@ pub(super) fn make(agent: &Agent) -> Result<(), DatapathError> {
 
 /// Forgets the flows that are over, and pushes out what there is no room for.
 fn look(agent: &Agent, _turn: &MutexGuard<'_, ()>) -> Result<(), DatapathError> {
-    *locked(&agent.room.granted) = Some(HashSet::new());
-    // Grants that had begun before, and are not among these, have entered theirs once this is had: it is not taken for what was there before.
-    drop(agent.room.granting.write().unwrap_or_else(PoisonError::into_inner));
     let looked = sweep(agent);
-    *locked(&agent.room.granted) = None;
+    agent.room.doomed.store(None);
     looked
 }
 
 fn sweep(agent: &Agent) -> Result<(), DatapathError> {
     let (maps, now, before) = (agent.maps(), monotonic_ns(), agent.room.held.load(Relaxed));
     let idle_ns = u64::try_from(agent.settings().flow_idle.as_nanos()).unwrap_or(u64::MAX);
+    // As `Room::took` wants it: first it is said what goes, then looked whether it was used.
+    let doom = |keys: HashSet<FlowKey>| {
+        agent.room.doomed.store(Some(Arc::new(keys)));
+        fence(SeqCst);
+    };
     let remove = |key: &FlowKey| {
-        let granted = locked(&agent.room.granted);
-        if granted.as_ref().is_some_and(|granted| granted.contains(key)) {
-            return Ok(false);
-        }
-        // Under the lock: a grant that comes now finds it gone, and enters it anew.
-        maps.delete_flow(key)
+        let unused = maps.flow(key).is_some_and(|flow| flow.seen < now);
+        if unused { maps.delete_flow(key) } else { Ok(false) }
     };
     let mut over = Vec::new();
     let found = maps.visit_flows(|key, flow| {
@@ -187,6 +190,7 @@ fn sweep(agent: &Agent) -> Result<(), DatapathError> {
             over.push(*key);
         }
     })?;
+    doom(over.iter().copied().collect());
     let mut left = found.entries;
     for key in &over {
         left = left.saturating_sub(u64::from(remove(key)?));
@@ -194,7 +198,9 @@ fn sweep(agent: &Agent) -> Result<(), DatapathError> {
     let room = maps.flow_room();
     if left > u64::from(room) {
         let mut lost: HashMap<u32, u64> = HashMap::new();
-        for (key, gateway) in fair::surplus(maps.flows()?, (room - room / 8) as usize) {
+        let surplus = fair::surplus(maps.flows()?, (room - room / 8) as usize);
+        doom(surplus.iter().map(|(key, _)| *key).collect());
+        for (key, gateway) in surplus {
             if remove(&key)? {
                 left = left.saturating_sub(1);
                 *lost.entry(gateway).or_default() += 1;

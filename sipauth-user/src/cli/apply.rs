@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Many, OutputArgs, ask, output, unexpected};
+use super::{Many, OutputArgs, ask, output, understand, unexpected};
 use crate::{
-    control::{ApplyReport, Request, Response},
+    control::{ApplyReport, Client, Request, Response},
     gateway::RawGateway,
 };
 
@@ -84,8 +84,10 @@ pub(super) fn bring(gateways: Vec<RawGateway>, how: &BringArgs, socket: &Path) -
 }
 
 fn ask_to_apply(gateways: Vec<RawGateway>, prune: bool, dry_run: bool, socket: &Path) -> anyhow::Result<ApplyReport> {
-    let request = Request::Apply { gateways, prune, dry_run };
-    match ask(socket, &request)? {
+    let mut client = Client::connect(socket)?;
+    client.send(&Request::Apply { gateways, prune, dry_run })?;
+    // The list is freed while the agent works on it.
+    match understand(client.answer()?)? {
         Response::Applied(report) => Ok(report),
         _ => Err(unexpected()),
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use rpds::VectorSync;
+use sipauth_common::policy::{Policy, PortKey};
 
+use super::{Place, union};
 use crate::gateway::Gateway;
 
 /// Shares what it does not change with the states before.
@@ -37,6 +39,16 @@ impl ById {
         {
             *slot = None;
             self.size -= 1;
+        }
+    }
+
+    /// The policy of a place that these share, and its further ports.
+    pub(super) fn union(&self, place: Place, ids: &[u32], realm: &str) -> (Policy, Vec<(PortKey, u32)>) {
+        let of = |id: &u32| Some((*id, &**self.get(*id)?));
+        match ids {
+            // Nearly all.
+            [id] => union(place, of(id).as_slice(), realm),
+            ids => union(place, &ids.iter().filter_map(of).collect::<Vec<_>>(), realm),
         }
     }
 

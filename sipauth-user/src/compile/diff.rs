@@ -51,45 +51,78 @@ fn put_or_delete((network, prefix): Place, policy: Option<Policy>) -> Step {
     }
 }
 
+/// Steps from one state to another, collected in any order.
+///
+/// They are taken in one in which at every point between two of them each packet gets the answer that it got before or the one that it gets after:
+///
+/// 1. Place by place, the most specific first: the ports, then the policy that points to them. A place that is to
+///    shadow another one is there before the other one changes.
+/// 2. Ports that a policy no longer points to, at places that stay. Before step 3, because that uncovers such places.
+/// 3. Places that go, the least specific first, so that none of them is uncovered by another; then their ports.
+#[derive(Default)]
+pub(super) struct Steps {
+    written: Vec<Step>,
+    stale: Vec<PortKey>,
+    removed: Vec<Place>,
+    orphans: Vec<PortKey>,
+}
+
+impl Steps {
+    pub(super) fn place(&mut self, place: Place, before: Option<Policy>, after: Option<Policy>) {
+        match after {
+            Some(_) if before == after => {}
+            Some(_) => self.written.push(put_or_delete(place, after)),
+            None if before.is_some() => self.removed.push(place),
+            None => {}
+        }
+    }
+
+    pub(super) fn put_port(&mut self, key: &PortKey, before: Option<u32>, owner: u32) {
+        if before != Some(owner) {
+            self.written.push(Step::PutPort(*key, owner));
+        }
+    }
+
+    /// `stays`: its place does.
+    pub(super) fn delete_port(&mut self, key: PortKey, stays: bool) {
+        if stays { &mut self.stale } else { &mut self.orphans }.push(key);
+    }
+
+    pub(super) fn in_order(mut self) -> Vec<Step> {
+        self.written.sort_by_key(|step| match step {
+            Step::PutPort(key, _) => (Reverse(key.prefix), false),
+            Step::PutNet(_, prefix, _) => (Reverse(*prefix), true),
+            _ => (Reverse(HOST), true),
+        });
+        self.removed.sort_by_key(|(_, prefix)| *prefix);
+        let mut steps = self.written;
+        steps.extend(self.stale.into_iter().map(Step::DeletePort));
+        steps.extend(self.removed.into_iter().map(|place| put_or_delete(place, None)));
+        steps.extend(self.orphans.into_iter().map(Step::DeletePort));
+        steps
+    }
+}
+
 impl Tables {
-    /// The steps from this state to `new`. At every point between two of them, each packet gets the answer that it got before or the one that it gets after.
-    ///
-    /// 1. Place by place, the most specific first: the ports, then the policy that points to them. A place that is to
-    ///    shadow another one is there before the other one changes.
-    /// 2. Ports that a policy no longer points to, at places that stay. Before step 3, because that uncovers such places.
-    /// 3. Places that go, the least specific first, so that none of them is uncovered by another; then their ports.
+    /// The steps from this state to `new`, in the order of [`Steps`].
     #[must_use]
     pub fn diff(&self, new: &Self) -> Vec<Step> {
-        let mut written: Vec<(Place, Step)> = Vec::new();
-        for (key, owner) in &new.ports {
-            if self.port(key) != Some(*owner) {
-                written.push(((key.network, key.prefix), Step::PutPort(*key, *owner)));
-            }
-        }
+        let mut steps = Steps::default();
         for (place, policy) in new.places() {
-            if self.at(place) != Some(policy) {
-                written.push((place, put_or_delete(place, Some(policy))));
+            steps.place(place, self.at(place), Some(policy));
+        }
+        for (place, policy) in self.places() {
+            if new.at(place).is_none() {
+                steps.place(place, Some(policy), None);
             }
         }
-        written.sort_by_key(|((_, prefix), step)| (Reverse(*prefix), !matches!(step, Step::PutPort(..))));
-
-        let (stale, orphans): (Vec<&PortKey>, Vec<&PortKey>) = self
-            .ports
-            .keys()
-            .filter(|key| !new.ports.contains_key(key))
-            .partition(|key| new.at((key.network, key.prefix)).is_some());
-        let mut removed: Vec<Place> = self
-            .places()
-            .map(|(place, _)| place)
-            .filter(|place| new.at(*place).is_none())
-            .collect();
-        removed.sort_by_key(|(_, prefix)| *prefix);
-
-        let mut steps: Vec<Step> = written.into_iter().map(|(_, step)| step).collect();
-        steps.extend(stale.into_iter().map(|key| Step::DeletePort(*key)));
-        steps.extend(removed.into_iter().map(|place| put_or_delete(place, None)));
-        steps.extend(orphans.into_iter().map(|key| Step::DeletePort(*key)));
-        steps
+        for (key, owner) in &new.ports {
+            steps.put_port(key, self.port(key), *owner);
+        }
+        for key in self.ports.keys().filter(|key| !new.ports.contains_key(key)) {
+            steps.delete_port(*key, new.at((key.network, key.prefix)).is_some());
+        }
+        steps.in_order()
     }
 
     /// Does to the tables what the step does to the maps.

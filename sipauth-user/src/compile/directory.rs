@@ -1,18 +1,18 @@
 //! What the digest side and the command line look up: an immutable snapshot of all gateways.
 //!
-//! A change makes a new snapshot that shares all but what it touches with the old one ([`rpds`]), so it costs the same with
-//! ten gateways and with a million.
+//! A change makes a new snapshot that shares all but what it touches, or nearly so, with the old one ([`Shards`]), so that it costs little
+//! among a million gateways, too.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
-use rpds::HashTrieMapSync;
 use sipauth_common::{
     address::Address,
-    policy::{FLAG_MORE_PORTS, Policy},
+    policy::{FLAG_MORE_PORTS, Policy, PortKey},
 };
+use smallvec::SmallVec;
 
-use super::{HOST, Place, Step, Tables, by_id::ById, place};
+use super::{HOST, Place, Shards, Step, Tables, by_id::ById, diff::Steps, place};
 use crate::{datapath::Demand, gateway::Gateway};
 
 /// A change of gateways, by id.
@@ -21,7 +21,7 @@ pub struct Edit {
     /// Those that go.
     pub remove: Vec<u32>,
     /// Those that come, or take the place of one with the same id.
-    pub put: Vec<(u32, Gateway)>,
+    pub put: Vec<(u32, Arc<Gateway>)>,
 }
 
 /// What an [`Edit`] does to the maps.
@@ -39,18 +39,27 @@ pub struct MapChange {
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     gateways: ById,
-    names: HashTrieMapSync<String, u32>,
-    usernames: HashTrieMapSync<Vec<u8>, u32>,
+    names: Shards<String, u32>,
+    usernames: Shards<Vec<u8>, u32>,
     /// Host names, and the gateways that have them.
-    hosts: HashTrieMapSync<String, Vec<u32>>,
-    sharers: HashTrieMapSync<Place, Vec<u32>>,
-    policies: HashTrieMapSync<Place, Policy>,
+    hosts: Shards<String, Vec<u32>>,
+    places: Shards<Place, Shared>,
     /// How many places have a prefix of this length: a look-up tries no other.
     lengths: BTreeMap<u8, usize>,
     demand: Demand,
     anywhere: usize,
     /// The realm of the general challenge.
     realm: Arc<str>,
+}
+
+/// A place, and whose it is.
+#[derive(Clone, Debug, Default)]
+struct Shared {
+    /// Ids; nearly always one.
+    by: SmallVec<[u32; 2]>,
+    policy: Option<Policy>,
+    /// It has come, goes or has others, while a snapshot is made: `policy` is that of before.
+    touched: bool,
 }
 
 impl Snapshot {
@@ -67,10 +76,11 @@ impl Snapshot {
             realm: realm.into(),
             ..Self::default()
         };
-        // In the order of the gateways, in which they are found again: by another, each would be far from the one before.
-        let touched: Vec<Place> = gateways.into_iter().flat_map(|(id, gateway)| made.enter(id, gateway)).collect();
-        let tables = made.tables_of(&touched);
-        made.compile(&touched, &Tables::default(), &tables);
+        let mut touched = Vec::with_capacity(gateways.len());
+        for (id, gateway) in gateways {
+            made.enter(id, Arc::new(gateway), &mut touched);
+        }
+        made.compile(touched, &Self::default());
         made
     }
 
@@ -78,17 +88,15 @@ impl Snapshot {
     #[must_use]
     pub fn edited(&self, edit: Edit) -> (Self, MapChange) {
         let mut new = self.clone();
-        let mut touched = Vec::new();
+        let mut touched = Vec::with_capacity(edit.put.len());
         for id in edit.remove {
-            touched.extend(new.leave(id));
+            new.leave(id, &mut touched);
         }
         for (id, gateway) in edit.put {
-            touched.extend(new.leave(id));
-            touched.extend(new.enter(id, gateway));
+            new.leave(id, &mut touched);
+            new.enter(id, gateway, &mut touched);
         }
-        let (before, after) = (self.tables_of(&touched), new.tables_of(&touched));
-        new.compile(&touched, &before, &after);
-        let steps = before.diff(&after);
+        let (before, steps) = new.compile(touched, self);
         // What goes is removed last: until then the maps have both.
         let mut demand = self.demand;
         for step in &steps {
@@ -102,117 +110,119 @@ impl Snapshot {
         (new, MapChange { before, steps, demand })
     }
 
-    /// Answers the places that it touches.
-    fn enter(&mut self, id: u32, gateway: Gateway) -> Vec<Place> {
-        let places: Vec<Place> = gateway.addresses.iter().map(place).collect();
-        for place in &places {
-            let mut ids = self.sharers.get(place).cloned().unwrap_or_default();
-            ids.push(id);
-            self.sharers.insert_mut(*place, ids);
+    fn enter(&mut self, id: u32, gateway: Arc<Gateway>, touched: &mut Vec<Place>) {
+        for place in gateway.addresses.iter().map(place) {
+            self.touch(place, touched).by.push(id);
         }
-        self.names.insert_mut(gateway.name.clone(), id);
+        self.names.insert(gateway.name.clone(), id);
         if let Some(username) = &gateway.username {
-            self.usernames.insert_mut(username.clone().into_bytes(), id);
+            self.usernames.insert(username.clone().into_bytes(), id);
         }
         for host in gateway.names.hosts() {
-            let mut ids = self.hosts.get(&host.name).cloned().unwrap_or_default();
-            ids.push(id);
-            self.hosts.insert_mut(host.name.clone(), ids);
+            self.hosts.get_mut_or_default(host.name.clone()).push(id);
         }
         self.anywhere += usize::from(gateway.is_anywhere());
         // Ids are given from the lowest on, so the highest that there ever was is near enough.
         self.demand.gateways = self.demand.gateways.max(id as usize + 1);
-        self.gateways.insert(id, Arc::new(gateway));
-        places
+        self.gateways.insert(id, gateway);
     }
 
-    /// Answers the places that it touches; none where there is no such gateway.
-    fn leave(&mut self, id: u32) -> Vec<Place> {
+    /// Does nothing where there is no such gateway.
+    fn leave(&mut self, id: u32, touched: &mut Vec<Place>) {
         let Some(gateway) = self.gateways.get(id).cloned() else {
-            return Vec::new();
+            return;
         };
-        let places: Vec<Place> = gateway.addresses.iter().map(place).collect();
-        for place in &places {
-            let mut ids = self.sharers.get(place).cloned().unwrap_or_default();
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.sharers.remove_mut(place);
-            } else {
-                self.sharers.insert_mut(*place, ids);
-            }
+        for place in gateway.addresses.iter().map(place) {
+            self.touch(place, touched).by.retain(|other| *other != id);
         }
         // Another gateway of the same change may have the name already.
         if self.names.get(&gateway.name) == Some(&id) {
-            self.names.remove_mut(&gateway.name);
+            self.names.remove(&gateway.name);
         }
         if let Some(username) = gateway.username.as_ref().map(String::as_bytes)
             && self.usernames.get(username) == Some(&id)
         {
-            self.usernames.remove_mut(username);
+            self.usernames.remove(username);
         }
         for host in gateway.names.hosts() {
-            let mut ids = self.hosts.get(&host.name).cloned().unwrap_or_default();
+            let ids = self.hosts.get_mut_or_default(host.name.clone());
             ids.retain(|other| *other != id);
             if ids.is_empty() {
-                self.hosts.remove_mut(&host.name);
-            } else {
-                self.hosts.insert_mut(host.name.clone(), ids);
+                self.hosts.remove(&host.name);
             }
         }
         self.anywhere -= usize::from(gateway.is_anywhere());
         self.gateways.remove(id);
-        places
     }
 
-    /// Brings the policies of these places up to date: those that are in `after`, and none for the others.
-    fn compile(&mut self, touched: &[Place], before: &Tables, after: &Tables) {
-        for (place, policy) in after.places() {
-            let size = self.policies.size();
-            self.policies.insert_mut(place, policy);
-            if self.policies.size() > size {
-                *self.lengths.entry(place.1).or_default() += 1;
-                if place.1 == HOST {
-                    self.demand.hosts[family(&place.0)] += 1;
-                }
-            }
+    /// A place that gets or loses a gateway; each is noted once.
+    fn touch(&mut self, place: Place, touched: &mut Vec<Place>) -> &mut Shared {
+        let shared = self.places.get_mut_or_default(place);
+        if !std::mem::replace(&mut shared.touched, true) {
+            touched.push(place);
         }
-        // Of a list that only adds to other places there is none.
-        let gone = touched.len() > after.hosts.len() + after.nets.len();
-        for place in touched.iter().filter(|place| gone && after.at(**place).is_none()) {
-            if !self.policies.remove_mut(place) {
-                continue;
-            }
-            let count = self.lengths.entry(place.1).or_default();
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.lengths.remove(&place.1);
-            }
-            if place.1 == HOST {
-                self.demand.hosts[family(&place.0)] -= 1;
-            }
-        }
-        self.demand.ports = self.demand.ports + after.ports.len() - before.ports.len();
+        shared
     }
 
-    fn tables_of<'a>(&self, places: impl IntoIterator<Item = &'a Place>) -> Tables {
-        let mut tables = Tables {
-            anywhere: self.anywhere > 0,
+    /// Brings the policies of the touched places up to date; answers those of before, and the steps from there.
+    fn compile(&mut self, touched: Vec<Place>, old: &Self) -> (Tables, Vec<Step>) {
+        let mut before = Tables {
+            anywhere: old.anywhere(),
             ..Tables::default()
         };
-        for place in places {
-            let of = |id: &u32| Some((*id, &**self.gateways.get(*id)?));
-            match self.sharers.get(place).map_or(&[][..], Vec::as_slice) {
-                [] => {}
-                // Nearly all.
-                [id] => {
-                    if let Some(one) = of(id) {
-                        tables.enter(*place, &[one], &self.realm);
-                    }
-                }
-                ids => tables.enter(*place, &ids.iter().filter_map(of).collect::<Vec<_>>(), &self.realm),
+        let mut steps = Steps::default();
+        // In the order of the gateways, in which they are found again: by another, each would be far from the one before.
+        for place in touched {
+            let (gateways, shared) = (&self.gateways, self.places.get_mut_or_default(place));
+            let after = (!shared.by.is_empty()).then(|| gateways.union(place, &shared.by, &self.realm));
+            let (after, ports) = after.map_or((None, Vec::new()), |(policy, ports)| (Some(policy), ports));
+            let was = std::mem::replace(&mut shared.policy, after);
+            shared.touched = false;
+            if after.is_none() {
+                self.places.remove(&place);
+            }
+            let had = was.map_or_else(Vec::new, |policy| {
+                before.put(place, policy);
+                old.further_ports(place, policy)
+            });
+            self.count(place, was.is_some(), after.is_some());
+            self.demand.ports = self.demand.ports + ports.len() - had.len();
+            steps.place(place, was, after);
+            for (key, _) in had.iter().filter(|(key, _)| !ports.iter().any(|(other, _)| other == key)) {
+                steps.delete_port(*key, after.is_some());
+            }
+            before.ports.extend(had);
+            for (key, owner) in ports {
+                steps.put_port(&key, before.port(&key), owner);
             }
         }
-        tables
+        (before, steps.in_order())
+    }
+
+    /// Counts a place that comes or goes.
+    fn count(&mut self, (network, prefix): Place, was: bool, is: bool) {
+        let hosts = &mut self.demand.hosts[family(&network)];
+        let count = self.lengths.entry(prefix).or_default();
+        match (was, is) {
+            (false, true) => {
+                *count += 1;
+                *hosts += usize::from(prefix == HOST);
+            }
+            (true, false) => {
+                *count -= 1;
+                *hosts -= usize::from(prefix == HOST);
+            }
+            _ => {}
+        }
+        if *count == 0 {
+            self.lengths.remove(&prefix);
+        }
+    }
+
+    /// Those that no policy has.
+    fn further_ports(&self, place: Place, policy: Policy) -> Vec<(PortKey, u32)> {
+        let shared = self.places.get(&place).filter(|_| policy.flags & FLAG_MORE_PORTS != 0);
+        shared.map_or_else(Vec::new, |shared| self.gateways.union(place, &shared.by, &self.realm).1)
     }
 
     /// The gateway in mode `password` with this username.
@@ -230,7 +240,7 @@ impl Snapshot {
         let lengths = self.lengths.range(shortest..=HOST).rev();
         lengths
             .into_iter()
-            .find_map(|(prefix, _)| self.policies.get(&(address.network(*prefix), *prefix)).copied())
+            .find_map(|(prefix, _)| self.places.get(&(address.network(*prefix), *prefix))?.policy)
     }
 
     /// The gateway with this id.
@@ -247,13 +257,13 @@ impl Snapshot {
 
     /// Every host name that a gateway has, in no order.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
-        self.hosts.keys().map(String::as_str)
+        self.hosts.iter().map(|(name, _)| name.as_str())
     }
 
     /// How many host names there are.
     #[must_use]
     pub fn host_count(&self) -> usize {
-        self.hosts.size()
+        self.hosts.len()
     }
 
     /// What a host name stands for now; `None` where no gateway has it.
@@ -272,7 +282,7 @@ impl Snapshot {
 
     /// The gateways that have exactly this place.
     pub(crate) fn at(&self, place: Place) -> impl Iterator<Item = &Gateway> {
-        let ids = self.sharers.get(&place).into_iter().flatten();
+        let ids = self.places.get(&place).into_iter().flat_map(|shared| &shared.by);
         ids.filter_map(|id| self.gateway(*id))
     }
 
@@ -283,7 +293,7 @@ impl Snapshot {
             .range(shortest..prefix)
             .rev()
             .map(move |(length, _)| (network.network(*length), *length))
-            .filter(|place| self.sharers.contains_key(place))
+            .filter(|place| self.places.get(place).is_some())
     }
 
     /// All gateways with their ids, in the order of these.
@@ -326,14 +336,15 @@ impl Snapshot {
     /// All that the maps are to hold.
     #[must_use]
     pub fn tables(&self) -> Tables {
-        // What is compiled need not be again, but for the ports, which no policy has.
-        let several = self.policies.iter().filter(|(_, policy)| policy.flags & FLAG_MORE_PORTS != 0);
-        let mut tables = self.tables_of(several.map(|(place, _)| place));
-        for ((network, prefix), policy) in &self.policies {
-            if *prefix == HOST {
-                tables.hosts.insert(*network, *policy);
-            } else {
-                tables.nets.insert((*network, *prefix), *policy);
+        let mut tables = Tables {
+            anywhere: self.anywhere(),
+            ..Tables::default()
+        };
+        tables.hosts.reserve(self.places.len());
+        for (place, shared) in self.places.iter() {
+            if let Some(policy) = shared.policy {
+                tables.put(*place, policy);
+                tables.ports.extend(self.further_ports(*place, policy));
             }
         }
         tables

@@ -234,7 +234,7 @@ fn the_snapshot_finds_accounts_and_names() {
     assert!(without.account(b"pw").is_none() && without.by_name("pw").is_none());
     let (with, _) = snapshot.edited(Edit {
         remove: Vec::new(),
-        put: vec![(9, gateway("any", Mode::Password, &[], &[], 0))],
+        put: vec![(9, gateway("any", Mode::Password, &[], &[], 0).into())],
     });
     assert!(with.anywhere() && !snapshot.anywhere());
 }
@@ -332,7 +332,7 @@ proptest! {
     fn an_edited_snapshot_is_the_one_that_is_made_anew(before in some_gateways(), after in some_gateways()) {
         let (old, new) = (Tables::compile(&before), Tables::compile(&after));
         let gone = before.iter().map(|(id, _)| *id).filter(|id| after.iter().all(|(other, _)| other != id));
-        let edit = Edit { remove: gone.collect(), put: after.iter().filter(|one| !before.contains(one)).cloned().collect() };
+        let edit = Edit { remove: gone.collect(), put: after.iter().filter(|one| !before.contains(one)).map(|(id, one)| (*id, one.clone().into())).collect() };
         let (edited, change) = Snapshot::new(before).edited(edit);
         prop_assert_eq!(&edited.tables(), &new);
         prop_assert_eq!((edited.len(), edited.anywhere()), (after.len(), new.anywhere));
@@ -375,7 +375,9 @@ fn a_host_name_is_found_with_what_it_stands_for_until_its_last_gateway_goes() {
     // Another answer: the old place goes with the last gateway that has it.
     let (moved, change) = first.edited(Edit {
         remove: Vec::new(),
-        put: vec![named(1, &["203.0.113.2/32"]), named(2, &["203.0.113.2/32"])],
+        put: [named(1, &["203.0.113.2/32"]), named(2, &["203.0.113.2/32"])]
+            .map(|(id, one)| (id, one.into()))
+            .into(),
     });
     assert_eq!(change.steps.len(), 2, "one place comes, one goes: {:?}", change.steps);
     assert!(moved.policy(source(1)).is_none() && moved.policy(source(2)).is_some());

@@ -95,6 +95,14 @@ impl Client {
     /// The connection broke.
     pub fn call(&mut self, request: &Request) -> Result<Response, ClientError> {
         self.send(request)?;
+        self.answer()
+    }
+
+    /// Waits for the one answer to what was sent.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn answer(&mut self) -> Result<Response, ClientError> {
         self.receive()?.ok_or_else(|| self.broken(io::ErrorKind::UnexpectedEof.into()))
     }
 
@@ -123,7 +131,11 @@ impl Client {
             .map_err(|_| ClientError::Dialect { path: self.path.clone() })
     }
 
-    fn send(&mut self, request: &Request) -> Result<(), ClientError> {
+    /// Asks, and does not wait.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn send(&mut self, request: &Request) -> Result<(), ClientError> {
         let mut line = Zeroizing::new(serde_json::to_vec(request).map_err(|_| ClientError::Dialect { path: self.path.clone() })?);
         line.push(b'\n');
         self.stream.get_mut().write_all(&line).map_err(|source| self.broken(source))

@@ -16,8 +16,10 @@ use crate::{
 };
 
 /// What the command line asks for.
+///
+/// Its name goes first and holds the rest: with a tag among the fields, serde would keep a million gateways in a form of its own before it makes them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Request {
     /// Adds a gateway; enforced when the answer comes.
     GatewayAdd {

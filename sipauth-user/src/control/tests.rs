@@ -125,7 +125,7 @@ async fn a_stream_ends_when_the_agent_has_no_more() {
 async fn nonsense_and_endless_lines_get_one_answer_that_quotes_nothing() {
     with_agent(|path| {
         let hostile = [
-            "{\"request\":\"gateway-add\",\"gateway\":{\"password\":\"hunter2\",\"mode\":\"hunter2\"}}\n".to_owned(),
+            "{\"gateway-add\":{\"gateway\":{\"password\":\"hunter2\",\"mode\":\"hunter2\"}}}\n".to_owned(),
             "hunter2".repeat(20_000),
         ];
         for line in hostile {

@@ -1,10 +1,14 @@
 //! A whole list of gateways at once: the difference to what is there, shown or carried out, all or nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use tokio::task::block_in_place;
+use foldhash::fast::RandomState;
+use tokio::task::{block_in_place, spawn_blocking};
 
-use super::{Agent, derive, once, shorten};
+use super::{Agent, Edited, derive, once, shorten};
 use crate::{
     agent::names::Answers,
     compile::{Edit, Snapshot},
@@ -15,8 +19,8 @@ use crate::{
 /// The difference, by what happens to a gateway.
 #[derive(Default)]
 struct Plan {
-    add: Vec<Gateway>,
-    change: Vec<(u32, Gateway)>,
+    add: Vec<Arc<Gateway>>,
+    change: Vec<(u32, Arc<Gateway>)>,
     remove: Vec<u32>,
     unchanged: usize,
 }
@@ -65,6 +69,19 @@ impl Agent {
             Ok(change) => change,
             Err(error) => return error.into(),
         };
+        // Not an id of one that goes: its flows and counters are forgotten only after the change.
+        let ids = match change.free_ids(plan.add.len(), &plan.remove).await {
+            Ok(ids) => ids,
+            Err(error) => return error.into(),
+        };
+        let add: Vec<_> = ids.into_iter().zip(plan.add).collect();
+        let edit = Edit {
+            remove: plan.remove.clone(),
+            put: add.iter().chain(&plan.change).cloned().collect(),
+        };
+        // Beside the writing: of a million gateways either takes seconds.
+        let before = Arc::clone(&old);
+        let edited = spawn_blocking(move || Edited::new(&before.snapshot, edit));
         // Removed first: names and usernames are free then.
         for id in &plan.remove {
             let Some(gateway) = old.snapshot.gateway(*id) else { continue };
@@ -75,16 +92,14 @@ impl Agent {
         if let Err(error) = change.replace_many(&plan.change).await {
             return error.into();
         }
-        // Not an id of one that goes: its flows and counters are forgotten only after the change.
-        let ids = match change.add_many_beside(&plan.add, &plan.remove).await {
-            Ok(ids) => ids,
-            Err(error) => return error.into(),
+        if let Err(error) = change.add_as(&add).await {
+            return error.into();
+        }
+        let edited = match edited.await {
+            Ok(edited) => edited,
+            Err(error) => return Response::failed(&error),
         };
-        let edit = Edit {
-            remove: plan.remove,
-            put: ids.into_iter().zip(plan.add).chain(plan.change).collect(),
-        };
-        if let Err(refusal) = self.carry_out(change, &old, edit).await {
+        if let Err(refusal) = self.carry_out(change, &old, edited).await {
             return refusal;
         }
         Response::Applied(report)
@@ -94,39 +109,39 @@ impl Agent {
 /// The difference; else every error, as far as there is room.
 fn plan(raws: Vec<RawGateway>, prune: bool, present: &Snapshot, realm: &str, answers: &Answers) -> Result<Plan, String> {
     let (mut plan, mut errors) = (Plan::default(), Vec::new());
-    let mut names = HashSet::with_capacity(raws.len());
-    let mut usernames: HashMap<String, String> = HashMap::new();
+    let mut listed = Vec::with_capacity(raws.len());
     for raw in raws {
         let old = present.by_name(&raw.name);
         let validated = raw.validate(realm, old.map(|(_, gateway)| gateway), derive);
-        let gateway = match validated.and_then(|mut gateway| answers.give(&mut gateway, present).map(|()| gateway)) {
-            Ok(gateway) => gateway,
-            Err(error) => {
-                errors.push(error.to_string());
-                continue;
-            }
-        };
-        if !names.insert(gateway.name.clone()) {
+        match validated.and_then(|mut gateway| answers.give(&mut gateway, present).map(|()| gateway)) {
+            Ok(gateway) => listed.push((old, Arc::new(gateway))),
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    let mut names = HashSet::with_capacity_and_hasher(listed.len(), RandomState::default());
+    let mut usernames: HashMap<&str, &str> = HashMap::new();
+    for (old, gateway) in &listed {
+        if !names.insert(gateway.name.as_str()) {
             errors.push(format!("gateway {}: it is there twice; leave one out", gateway.name));
             continue;
         }
         if let Some(username) = &gateway.username
-            && let Some(other) = usernames.insert(username.clone(), gateway.name.clone())
+            && let Some(other) = usernames.insert(username, &gateway.name)
         {
-            errors.push(taken(&gateway.name, username, &other));
+            errors.push(taken(&gateway.name, username, other));
             continue;
         }
         match old {
-            Some((_, old)) if *old == gateway => plan.unchanged += 1,
-            Some((id, _)) => plan.change.push((id, gateway)),
-            None => plan.add.push(gateway),
+            Some((_, old)) if **old == **gateway => plan.unchanged += 1,
+            Some((id, _)) => plan.change.push((*id, Arc::clone(gateway))),
+            None => plan.add.push(Arc::clone(gateway)),
         }
     }
-    for (id, gateway) in present.iter().filter(|(_, gateway)| !names.contains(&gateway.name)) {
+    for (id, gateway) in present.iter().filter(|(_, gateway)| !names.contains(gateway.name.as_str())) {
         if prune {
             plan.remove.push(id);
         } else if let Some(username) = &gateway.username
-            && let Some(new) = usernames.get(username)
+            && let Some(new) = usernames.get(username.as_str())
         {
             errors.push(taken(new, username, &gateway.name));
         }

@@ -1,11 +1,18 @@
 //! The file of gateways.
 
 use std::{
+    cell::LazyCell,
+    collections::HashMap,
     io::Read as _,
+    num::NonZero,
+    ops::Range,
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    thread,
 };
 
 use anyhow::Context as _;
+use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -68,79 +75,91 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<RawGateway>> {
 }
 
 fn parse(path: &Path, text: &str) -> anyhow::Result<Vec<RawGateway>> {
-    // Offsets rise from entry to entry, so lines are counted once.
-    let (mut counted, mut line) = (0, 1);
-    let mut line_at = |offset: usize| {
-        line += text
-            .as_bytes()
-            .get(counted..offset)
-            .map_or(0, |bytes| memchr::memchr_iter(b'\n', bytes).count());
-        counted = counted.max(offset);
-        line
-    };
-    let entries = entries(text).map_err(|error| {
-        let line = line_at(error.span().map_or(0, |span| span.start));
+    let newlines = LazyCell::new(|| memchr::memchr_iter(b'\n', text.as_bytes()).collect::<Vec<_>>());
+    let line = |offset: usize| 1 + newlines.partition_point(|at| *at < offset);
+    let place = |offset: usize| format!("{}:{}", path.display(), line(offset));
+    let parts = parts(text).map_err(|error| {
         // The parser's text names the key; it quotes no value but an unknown word.
         anyhow::anyhow!(
-            "{}:{line}: {}; nothing was applied",
-            path.display(),
+            "{}: {}; nothing was applied",
+            place(error.span().map_or(0, |span| span.start)),
             error.message().replace('\n', " ")
         )
     })?;
-    let (mut gateways, mut errors) = (Vec::with_capacity(entries.len()), Vec::new());
-    let mut names = std::collections::HashMap::new();
-    for (start, entry) in entries {
-        let line = line_at(start);
-        match gateway(entry) {
+    let count = parts.iter().map(Vec::len).sum();
+    let (mut gateways, mut starts, mut errors) = (Vec::with_capacity(count), Vec::with_capacity(count), Vec::new());
+    for (start, gateway) in parts.into_iter().flatten() {
+        match gateway {
             Ok(gateway) => {
-                if let Some(first) = names.insert(gateway.name.clone(), line) {
-                    errors.push(format!(
-                        "{}:{line}: gateway {} is there already, at line {first}; leave one out",
-                        path.display(),
-                        gateway.name
-                    ));
-                }
                 gateways.push(gateway);
+                starts.push(start);
             }
-            Err(error) => errors.push(format!("{}:{line}: {error:#}", path.display())),
+            Err(error) => errors.push((start, format!("{}: {error:#}", place(start)))),
+        }
+    }
+    let mut names = HashMap::with_capacity_and_hasher(count, RandomState::default());
+    for (gateway, &start) in gateways.iter().zip(&starts) {
+        let name = gateway.name.as_str();
+        if let Some(first) = names.insert(name, start) {
+            let text = format!("gateway {name} is there already, at line {}; leave one out", line(first));
+            errors.push((start, format!("{}: {text}", place(start))));
         }
     }
     if errors.is_empty() {
         return Ok(gateways);
     }
-    errors.push("nothing was applied".to_owned());
-    Err(Many(errors.join("\n")).into())
+    errors.sort_by_key(|(start, _)| *start);
+    let mut texts: Vec<String> = errors.into_iter().map(|(_, text)| text).collect();
+    texts.push("nothing was applied".to_owned());
+    Err(Many(texts.join("\n")).into())
 }
 
-/// The tables of the file and where each starts.
+/// A table of the file: where it starts, and the gateway, or what is wrong with it.
+type Table = (usize, anyhow::Result<RawGateway>);
+
+/// The tables of the file, in its order.
 ///
 /// The parser holds everything in memory that it has not yet given away, which is a hundred times the text. So a long file is taken in parts that
-/// end before a `[[gateway]]`. What cannot be read so (such a line within a string of several lines, or an error) is read as a whole.
-fn entries(text: &str) -> Result<Vec<(usize, Entry)>, toml::de::Error> {
+/// end before a `[[gateway]]`, by as many threads as there are CPUs. What cannot be read so (such a line within a string of several lines, or an
+/// error) is read as a whole.
+fn parts(text: &str) -> Result<Vec<Vec<Table>>, toml::de::Error> {
     /// Bytes of a part.
     const PART: usize = 256 << 10;
-    let (mut all, mut start) = (Vec::new(), 0);
-    while start < text.len() {
-        let rest = text.get(start..).unwrap_or_default();
-        let end = memchr::memmem::find_iter(rest.as_bytes(), b"\n[[gateway]]")
-            .find(|end| *end >= PART)
-            .map_or(text.len(), |end| start + end + 1);
-        let Ok(part) = toml::from_str::<File>(text.get(start..end).unwrap_or_default()) else {
-            let whole: File = toml::from_str(text)?;
-            return Ok(whole
-                .gateway
-                .into_iter()
-                .map(|entry| (entry.span().start, entry.into_inner()))
-                .collect());
-        };
-        all.extend(
-            part.gateway
-                .into_iter()
-                .map(|entry| (start + entry.span().start, entry.into_inner())),
-        );
-        start = end;
+    let (mut starts, mut end) = (vec![0], PART);
+    while let Some(found) = text
+        .as_bytes()
+        .get(end..)
+        .and_then(|rest| memchr::memmem::find(rest, b"\n[[gateway]]"))
+    {
+        let start = end + found + 1;
+        starts.push(start);
+        end = start + PART;
     }
-    Ok(all)
+    let ends = starts.iter().copied().skip(1).chain([text.len()]);
+    let ranges: Vec<_> = starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect();
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let read = |some: &[Range<usize>]| some.iter().map(|part| tables(text, part.clone())).collect::<Result<Vec<_>, _>>();
+    let all = thread::scope(|scope| {
+        let shares = ranges.chunks(ranges.len().div_ceil(threads));
+        let readers: Vec<_> = shares.map(|share| scope.spawn(move || read(share))).collect();
+        let read = readers
+            .into_iter()
+            .map(|reader| reader.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        read.collect::<Result<Vec<_>, _>>()
+    });
+    match all {
+        Ok(all) => Ok(all.into_iter().flatten().collect()),
+        Err(_) => Ok(vec![tables(text, 0..text.len())?]),
+    }
+}
+
+fn tables(text: &str, part: Range<usize>) -> Result<Vec<Table>, toml::de::Error> {
+    let start = part.start;
+    let file: File = toml::from_str(text.get(part).unwrap_or_default())?;
+    let tables = file.gateway.into_iter();
+    Ok(tables
+        .map(|table| (start + table.span().start, gateway(table.into_inner())))
+        .collect())
 }
 
 fn gateway(entry: Entry) -> anyhow::Result<RawGateway> {
