@@ -5,12 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
-
-/// A million gateways are millions of small pieces, over which glibc takes more time.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// netlink-packet-route warns of attributes that a newer kernel has; these are none of ours.
 const FILTER: &str = "info,netlink_packet_route=error";
