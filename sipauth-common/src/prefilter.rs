@@ -174,6 +174,14 @@ pub fn set_single<B: SetBits>(bits: &B, table: Table, address: &Address) {
     set_in(bits, table, Spot::new(single_key(address, address.v4(), seed), seed));
 }
 
+/// How many blocks a prefix touches: in so many places it sets bits. 0 for a prefix that is too short for blocks.
+#[must_use]
+pub const fn blocks(network: &Address, prefix: u8) -> usize {
+    let v4 = prefix >= 96 && network.v4().is_some();
+    let (block, wide) = if v4 { (BLOCK_V4, WIDE_V4) } else { (BLOCK_V6, WIDE_V6) };
+    if prefix < wide { 0 } else { 1 << block.saturating_sub(prefix) }
+}
+
 /// Sets a prefix in one table but for [`Table::NETS_V4`] and [`Table::NETS_V6`]: the answer is the bit that the caller must set, after this
 /// and before the prefix is written. `prefix` counts bits of the 16-byte address.
 #[must_use]

@@ -50,7 +50,7 @@ pub(super) fn sizes(contents: &Contents, settings: &Settings, pins: &Pins) -> Re
         bans: bans::room(contents.bans.len()),
         ..contents.snapshot.demand()
     };
-    Ok(Sizes::new(&demand, &bounds).over(|map| pins.entries(map)))
+    Ok(Sizes::new(&demand, &bounds).over(&demand, |map| pins.entries(map)))
 }
 
 impl Agent {

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use sipauth_common::{
     address::Address,
     policy::{FLAG_MORE_PORTS, Policy, PortKey},
+    prefilter::blocks,
 };
 use smallvec::SmallVec;
 
@@ -107,6 +108,7 @@ impl Snapshot {
             }
         }
         demand.gateways = demand.gateways.max(new.demand.gateways);
+        demand.blocks = demand.blocks.max(new.demand.blocks);
         (new, MapChange { before, steps, demand })
     }
 
@@ -201,16 +203,20 @@ impl Snapshot {
 
     /// Counts a place that comes or goes.
     fn count(&mut self, (network, prefix): Place, was: bool, is: bool) {
-        let hosts = &mut self.demand.hosts[family(&network)];
+        let (taken, by) = if prefix == HOST {
+            (&mut self.demand.hosts[family(&network)], 1)
+        } else {
+            (&mut self.demand.blocks, blocks(&network, prefix))
+        };
         let count = self.lengths.entry(prefix).or_default();
         match (was, is) {
             (false, true) => {
                 *count += 1;
-                *hosts += usize::from(prefix == HOST);
+                *taken += by;
             }
             (true, false) => {
                 *count -= 1;
-                *hosts -= usize::from(prefix == HOST);
+                *taken -= by;
             }
             _ => {}
         }

@@ -301,6 +301,11 @@ fn demand_of(tables: &Tables) -> crate::datapath::Demand {
     crate::datapath::Demand {
         hosts: [v4, tables.hosts.len() - v4],
         ports: tables.ports.len(),
+        blocks: tables
+            .nets
+            .keys()
+            .map(|(network, prefix)| sipauth_common::prefilter::blocks(network, *prefix))
+            .sum(),
         ..crate::datapath::Demand::default()
     }
 }

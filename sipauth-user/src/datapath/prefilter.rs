@@ -234,7 +234,7 @@ fn table_lines(entries: usize) -> u32 {
 /// Entries of the map for hosts, bans and peers, and blocks that prefixes touch, of so many.
 #[must_use]
 pub(super) fn prefilter_lines(entries: usize) -> u32 {
-    1 + 2 * (WIDE_LINES + table_lines(entries))
+    (1 + 2 * (WIDE_LINES + table_lines(entries))).min(abi::MAX_ENTRIES)
 }
 
 const fn bytes(lines: u32) -> usize {
@@ -263,12 +263,7 @@ impl Source {
     fn blocks(&self) -> usize {
         match *self {
             Self::Single(_) => 1,
-            Self::Net(_, prefix) if prefix < prefilter::WIDE_V6 || (96..prefilter::WIDE_V4).contains(&prefix) => 0,
-            Self::Net(network, prefix) => {
-                let v4 = prefix >= 96 && network.v4().is_some();
-                let block = if v4 { prefilter::BLOCK_V4 } else { prefilter::BLOCK_V6 };
-                1 << block.saturating_sub(prefix)
-            }
+            Self::Net(network, prefix) => prefilter::blocks(&network, prefix),
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Demand {
     pub gateways: usize,
     /// Bans, those of failures included.
     pub bans: usize,
+    /// Blocks of the prefilter that prefixes touch ([`sipauth_common::prefilter::blocks`]).
+    pub blocks: usize,
 }
 
 /// Bounds of what sources fill.
@@ -69,8 +71,7 @@ impl Sizes {
     pub fn new(demand: &Demand, bounds: &Bounds) -> Self {
         let Bounds { flows, peers, bans } = *bounds;
         let [v4, v6, ports, gateways, ..] = demand.entries().map(room);
-        let sizes = Self([v4, v6, ports, gateways, flows, peers, bans, PUNT_RATE, abi::LEAST_ENTRIES]).grown(demand);
-        sizes.with_prefilter()
+        Self([v4, v6, ports, gateways, flows, peers, bans, PUNT_RATE, abi::LEAST_ENTRIES]).grown(demand)
     }
 
     /// For tests and measurements that fill maps without asking for room.
@@ -81,7 +82,7 @@ impl Sizes {
             hosts: [many; 2],
             ports: many,
             gateways: many / 2,
-            bans: 0,
+            ..Demand::default()
         };
         let bounds = Bounds {
             flows: 262_144,
@@ -112,14 +113,14 @@ impl Sizes {
                 *size = room(needed);
             }
         }
-        if grown == *self { grown } else { grown.with_prefilter() }
+        grown.with_prefilter(demand.blocks)
     }
 
     /// With as many lines of the prefilter as all that it knows of may need, or more.
-    fn with_prefilter(mut self) -> Self {
-        let [v4, v6, _, _, _, peers, bans, _, lines] = &mut self.0;
-        let entries = [v4, v6, peers, bans].map(|size| *size as usize).iter().sum();
-        *lines = prefilter_lines(entries).max(*lines);
+    fn with_prefilter(mut self, blocks: usize) -> Self {
+        let wanted = lines(|map| self.of(map).unwrap_or(0), blocks);
+        let [.., present] = &mut self.0;
+        *present = wanted.max(*present);
         self
     }
 
@@ -159,7 +160,7 @@ impl Sizes {
     /// The sizes to load with where these are `wanted` and maps of other sizes may be `present`. A map that is too small is replaced, and one that is
     /// much too large; not one that only came out of use a little, since to replace it costs more than it gains.
     #[must_use]
-    pub fn over(&self, present: impl Fn(&'static str) -> Option<u32>) -> Self {
+    pub fn over(&self, demand: &Demand, present: impl Fn(&'static str) -> Option<u32>) -> Self {
         /// From so many times too large on.
         const MUCH: u32 = 8;
         let mut chosen = *self;
@@ -170,7 +171,7 @@ impl Sizes {
                 *size = present;
             }
         }
-        chosen.with_prefilter()
+        chosen.with_prefilter(demand.blocks)
     }
 }
 
@@ -184,9 +185,19 @@ impl Demand {
 
     /// The maps that have no room for this, and how many entries it would take.
     pub fn beyond(&self, capacity: impl Fn(&'static str) -> u32) -> Vec<(&'static str, usize)> {
-        let entries = abi::SIZED.into_iter().zip(self.entries());
+        let lines = lines(&capacity, self.blocks);
+        let entries = abi::SIZED
+            .into_iter()
+            .zip(self.entries())
+            .chain([(abi::MAP_PREFILTER, lines as usize)]);
         entries.filter(|(map, needed)| *needed > capacity(map) as usize).collect()
     }
+}
+
+/// Lines of a prefilter that knows what these maps have room for, and so many blocks.
+fn lines(capacity: impl Fn(&'static str) -> u32, blocks: usize) -> u32 {
+    let maps = [abi::MAP_HOSTS_V4, abi::MAP_HOSTS_V6, abi::MAP_PEERS, abi::MAP_BANS];
+    prefilter_lines(blocks + maps.map(|map| capacity(map) as usize).iter().sum::<usize>())
 }
 
 /// A power of two, as the kernel makes the buckets of a hash, with some room to go on: at a million 3 %, so that these fit into 2^20.
@@ -239,7 +250,7 @@ mod tests {
         assert_eq!(sizes.of(abi::MAP_PEERS), Some(6_000));
         assert_eq!(sizes.of(abi::MAP_BANS), Some(7_000));
         // Whatever is there.
-        assert_eq!(sizes.over(|_| Some(9_000)).of(abi::MAP_FLOWS), Some(5_000));
+        assert_eq!(sizes.over(&ip(3), |_| Some(9_000)).of(abi::MAP_FLOWS), Some(5_000));
         assert_eq!(sizes.of(abi::MAP_CONFIG), None);
     }
 
@@ -261,11 +272,35 @@ mod tests {
 
     #[test]
     fn a_map_that_is_there_stays_unless_it_is_too_small_or_much_too_large() {
-        let sizes = Sizes::new(&ip(3_000), &BOUNDS);
+        let demand = ip(3_000);
+        let sizes = Sizes::new(&demand, &BOUNDS);
         for (present, chosen) in [(2_048, 4_096), (4_096, 4_096), (16_384, 16_384), (32_768, 4_096)] {
-            assert_eq!(sizes.over(|_| Some(present)).of(abi::MAP_HOSTS_V4), Some(chosen), "{present}");
+            assert_eq!(
+                sizes.over(&demand, |_| Some(present)).of(abi::MAP_HOSTS_V4),
+                Some(chosen),
+                "{present}"
+            );
         }
-        assert_eq!(sizes.over(|_| None), sizes);
+        assert_eq!(sizes.over(&demand, |_| None), sizes);
+    }
+
+    #[test]
+    fn the_prefilter_has_room_for_the_blocks_that_prefixes_touch() {
+        let prefixes = |blocks| Demand { blocks, ..ip(3) };
+        let few = Sizes::new(&ip(3), &BOUNDS);
+        let capacity = |map| few.of(map).unwrap_or(0);
+        assert_eq!(prefixes(100).beyond(capacity), []);
+        let many = prefixes(1_000_000);
+        let beyond = many.beyond(capacity);
+        assert_eq!(beyond.iter().map(|(map, _)| *map).collect::<Vec<_>>(), [abi::MAP_PREFILTER]);
+        let grown = few.grown(&many);
+        assert!(grown.of(abi::MAP_PREFILTER) > Some(2 * 1_000_000 * 12 / 512));
+        assert_eq!(grown, Sizes::new(&many, &BOUNDS));
+        assert_eq!(grown.over(&many, |map| grown.of(map)), grown);
+        assert_eq!(many.beyond(|map| grown.of(map).unwrap_or(0)), []);
+        // All of IPv4 in /16s and more than fits are no reason to fail.
+        let all = prefixes(usize::MAX / 64);
+        assert_eq!(all.beyond(|map| few.grown(&all).of(map).unwrap_or(0)), []);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use sipauth_common::{
     address::Address,
     config::{Config, DefaultPolicy, LANES, PortRole, port},
     policy::{Policy, modes},
+    prefilter,
     reason::{Reason, Verdict},
 };
 use sipauth_user::datapath::{self, Bounds, Demand, Programs, Sizes};
@@ -29,7 +30,15 @@ pub(crate) struct Sipauth(Programs);
 impl Sipauth {
     /// All in mode `ip`, but one in `ip-port` and one in `password`.
     pub(crate) fn with_hosts(family: Family, hosts: &[Address]) -> Result<Self> {
-        let sipauth = Self::load(family, hosts.len(), hosts.len())?;
+        let count = hosts.len();
+        let sipauth = Self::load(&Demand {
+            hosts: match family {
+                Family::V4 => [count, 0],
+                Family::V6 => [0, count],
+            },
+            gateways: count + 1,
+            ..Demand::default()
+        })?;
         for (index, host) in hosts.iter().enumerate() {
             let gateway = u32::try_from(index + 1)?;
             let policy = match index {
@@ -49,7 +58,11 @@ impl Sipauth {
 
     /// All in mode `ip`, by prefixes.
     pub(crate) fn with_nets(family: Family, nets: &[Address]) -> Result<Self> {
-        let sipauth = Self::load(family, 0, nets.len())?;
+        let sipauth = Self::load(&Demand {
+            blocks: nets.iter().map(|net| prefilter::blocks(net, family.prefix())).sum(),
+            gateways: nets.len() + 1,
+            ..Demand::default()
+        })?;
         for (index, net) in nets.iter().enumerate() {
             let policy = policy(u32::try_from(index + 1)?, modes::IP, family.prefix());
             sipauth.0.maps.put_net(net, family.prefix(), &policy)?;
@@ -58,16 +71,8 @@ impl Sipauth {
         Ok(sipauth)
     }
 
-    fn load(family: Family, hosts: usize, gateways: usize) -> Result<Self> {
-        let demand = Demand {
-            hosts: match family {
-                Family::V4 => [hosts, 0],
-                Family::V6 => [0, hosts],
-            },
-            gateways: gateways + 1,
-            ..Demand::default()
-        };
-        let programs = datapath::load_ingress(None, &Sizes::new(&demand, &BOUNDS), abi::PROGRAM_INGRESS)?;
+    fn load(demand: &Demand) -> Result<Self> {
+        let programs = datapath::load_ingress(None, &Sizes::new(demand, &BOUNDS), abi::PROGRAM_INGRESS)?;
         let now = datapath::monotonic_ns();
         programs.maps.set_port_role(
             SIP,

@@ -240,3 +240,32 @@ fn other_bounds_count_from_a_restart_on_and_calls_and_bans_go_on() -> anyhow::Re
     assert!(bans.to_string().contains("192.0.2.66"), "{bans}");
     Ok(())
 }
+
+#[test]
+fn many_prefixes_get_a_prefilter_that_has_room_for_them() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let agent = Agent::start(&lab, &[])?;
+    let before = room(&agent, abi::MAP_PREFILTER);
+    // A quarter of a million /24, as the prefilter takes them: several times as many as the first table has room for.
+    let text: String = (0..1_000_u32)
+        .map(|n| {
+            let network = Ipv4Addr::from_bits(0x0a00_0000 + (n << 16));
+            format!("[[gateway]]\nname = \"net-{n}\"\nmode = \"ip\"\naddresses = [\"{network}/16\"]\n")
+        })
+        .collect();
+    let file = agent.state().join("nets.toml");
+    std::fs::write(&file, text)?;
+    agent.json(&["apply", "-f", &file.display().to_string()])?;
+    assert!(room(&agent, abi::MAP_PREFILTER) > 2 * before);
+    let begun = Instant::now();
+    loop {
+        let status = agent.json(&["status"])?;
+        let strangers = status["prefilter"]["prefix"].as_f64().unwrap_or(1.0);
+        if strangers > 0.0 && strangers < 0.1 {
+            return Ok(());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{status}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
