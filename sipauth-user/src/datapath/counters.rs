@@ -158,24 +158,20 @@ impl Maps {
             }
         })
         .map_err(at(map))?;
-        Ok(Occupancy {
-            map,
-            entries,
-            capacity: if GROWING.contains(&map) { abi::MAX_ENTRIES } else { capacity },
-        })
+        Ok(occupancy(map, entries, capacity))
     }
 
     fn count<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, per_key: usize) -> Result<Occupancy> {
         let (mut entries, capacity) = (0, self.capacity(map));
         sys::visit(self.fd(map), capacity, per_key, |_: &K, _: &[V]| entries += 1).map_err(at(map))?;
-        Ok(Occupancy {
-            map,
-            entries,
-            capacity: if GROWING.contains(&map) { abi::MAX_ENTRIES } else { capacity },
-        })
+        Ok(occupancy(map, entries, capacity))
     }
 
     fn per_cpu<V: aya::Pod>(&self, map: &'static str, key: u32) -> Result<Vec<V>> {
         sys::lookup_per_cpu(self.fd(map), &key, self.cpus).map_err(at(map))
     }
+}
+fn occupancy(map: &'static str, entries: u64, capacity: u32) -> Occupancy {
+    let capacity = if GROWING.contains(&map) { abi::MAX_ENTRIES } else { capacity };
+    Occupancy { map, entries, capacity }
 }

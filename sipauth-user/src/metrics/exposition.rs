@@ -254,7 +254,7 @@ impl Snapshot {
             family.gauge(&[("map", one.map.to_ascii_lowercase().as_str())], &one.bytes)?;
         }
         let fill = &self.census.prefilter;
-        all.one("sipauth_prefilter_bits_ratio", "Bits of the prefilter that are set", &fill.bits)?;
+        all.one("sipauth_prefilter_fill_ratio", "Bits of the prefilter that are set", &fill.bits)?;
         let help = "Strangers for which the kernel program looks into the maps of addresses or of prefixes all the same, since the prefilter has \
                     set bits there by chance";
         let mut family = all.gauge("sipauth_prefilter_strangers_ratio", help)?;

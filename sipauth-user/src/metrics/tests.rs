@@ -187,7 +187,7 @@ const SERIES: &[&str] = &[
     "sipauth_map_capacity{map=\"flows\"} 262144",
     "sipauth_map_entries{map=\"gateway_stats\"} 1",
     "sipauth_map_memory_bytes{map=\"flows\"} 3670912",
-    "sipauth_prefilter_bits_ratio 0.25",
+    "sipauth_prefilter_fill_ratio 0.25",
     "sipauth_prefilter_strangers_ratio{lookup=\"address\"} 0.0625",
     "sipauth_prefilter_strangers_ratio{lookup=\"prefix\"} 0.125",
     "sipauth_heartbeat_age_seconds 0.5",

@@ -120,7 +120,7 @@ fn status_says_whether_it_enforces_and_what_was_refused_lately() -> anyhow::Resu
             .cloned()
     };
     for (name, entries) in [
-        ("hosts_v4", Some(1)),
+        ("hosts_v4", Some(2)),
         ("gateway_stats", Some(2)),
         ("bans", Some(1)),
         ("port_roles", None),
