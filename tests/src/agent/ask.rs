@@ -150,22 +150,20 @@ impl Stats {
     /// Reasons whose packets have become more since `before`, with by how many.
     #[must_use]
     pub fn moved_since(&self, before: &Self) -> Vec<(String, u64)> {
-        let reasons = self.0["reasons"].as_object();
-        let labels = reasons.into_iter().flat_map(|map| map.keys());
-        labels
-            .map(|l| (l.clone(), self.reason(l).saturating_sub(before.reason(l))))
-            .filter(|(_, n)| *n > 0)
-            .collect()
+        self.more(before, "reasons", Self::reason)
     }
 
     /// The agent's outcomes that have become more since `before`.
     #[must_use]
     pub fn outcomes_since(&self, before: &Self) -> Vec<(String, u64)> {
-        let outcomes = self.0["authentication"].as_object();
-        let labels = outcomes.into_iter().flat_map(|map| map.keys());
+        self.more(before, "authentication", Self::authentication)
+    }
+
+    fn more(&self, before: &Self, table: &str, count: impl Fn(&Self, &str) -> u64) -> Vec<(String, u64)> {
+        let labels = self.0[table].as_object().into_iter().flat_map(|map| map.keys());
         labels
-            .map(|l| (l.clone(), self.authentication(l).saturating_sub(before.authentication(l))))
-            .filter(|(_, n)| *n > 0)
+            .map(|label| (label.clone(), count(self, label).saturating_sub(count(before, label))))
+            .filter(|(_, more)| *more > 0)
             .collect()
     }
 }

@@ -101,3 +101,60 @@ fn a_burst_is_answered_in_full() {
         workers.stop().expect("a regular end");
     });
 }
+
+#[test]
+fn of_a_batch_each_datagram_goes_its_own_way_with_its_own_bytes() {
+    in_namespace("of_a_batch_each_datagram_goes_its_own_way_with_its_own_bytes", || {
+        gateways_are_local();
+        let (open, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(Some(gate));
+        let (workers, _, _) = start(1, move |_| {
+            let gate = gate.lock().expect("not poisoned").take();
+            move |datagram: &[u8], _: &Arrival| match datagram[0] {
+                b'g' => {
+                    gate.as_ref().map(|gate| gate.recv_timeout(WAIT));
+                    Action::Absorb {
+                        outcome: Outcome::UnknownSource,
+                    }
+                }
+                b'r' => release(1),
+                b'n' => release(0),
+                b'a' => reply(datagram.to_vec()),
+                _ => Action::Absorb {
+                    outcome: Outcome::UnknownSource,
+                },
+            }
+        });
+        {
+            let (gateway, softswitch) = (GATEWAY[0], SOFTSWITCH[0]);
+            let (source, listening) = (at(gateway, 5062), bound(at(softswitch, 5060)));
+            let socket = bound(source);
+            for end in [&listening, &socket] {
+                setsockopt(end, RcvBufForce, &(4 << 20)).expect("an option");
+            }
+            let send = |text: String| socket.send_to(text.as_bytes(), at(softswitch, PORTS.punt[1])).expect("sent");
+            send("gate".into());
+            thread::sleep(Duration::from_millis(100));
+            // While the worker is held up they gather, to be read together. Only `r` may reach the softswitch.
+            for number in 0..200 {
+                for kind in ["x", "r", "n", "a"] {
+                    send(format!("{kind}{number} {}", "-".repeat(number)));
+                }
+            }
+            open.send(()).expect("the gate");
+            for (kind, socket) in [("r", &listening), ("a", &socket)] {
+                for number in 0..200 {
+                    let mut buffer = [0; 300];
+                    let (length, from) = socket.recv_from(&mut buffer).expect("a datagram");
+                    let expected = format!("{kind}{number} {}", "-".repeat(number));
+                    assert_eq!(String::from_utf8_lossy(&buffer[..length]), expected);
+                    assert_eq!(from, if kind == "r" { source } else { at(softswitch, PORTS.punt[1]) });
+                }
+            }
+            listening.set_read_timeout(Some(Duration::from_millis(200))).expect("an option");
+            assert!(listening.recv_from(&mut [0; 300]).is_err(), "nothing else");
+        }
+        assert_eq!(count_of(&workers, Fault::Grant), 200);
+        workers.stop().expect("a regular end");
+    });
+}
