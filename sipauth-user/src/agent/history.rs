@@ -30,7 +30,7 @@ struct Sample {
     reasons: [Count; Reason::COUNT],
     outcomes: Vec<(Outcome, u64)>,
     faults: Vec<(Fault, u64)>,
-    pushed_out: u64,
+    evicted: u64,
 }
 
 /// What moved within a time.
@@ -44,7 +44,7 @@ pub(super) struct Moved {
     /// Faults that moved, likewise.
     pub(super) faults: Vec<(Fault, u64)>,
     /// Flows that were pushed out.
-    pub(super) pushed_out: u64,
+    pub(super) evicted: u64,
 }
 
 impl Moved {
@@ -58,7 +58,7 @@ impl Moved {
             reasons: most(reasons),
             outcomes: most(differences(&old.outcomes, &new.outcomes)),
             faults: most(differences(&old.faults, &new.faults)),
-            pushed_out: new.pushed_out.saturating_sub(old.pushed_out),
+            evicted: new.evicted.saturating_sub(old.evicted),
         }
     }
 
@@ -134,7 +134,7 @@ impl Agent {
             reasons: self.maps().stats().ok()?,
             outcomes: self.counts().map(Counts::outcomes).unwrap_or_default(),
             faults: self.counts().map(Counts::faults).unwrap_or_default(),
-            pushed_out: self.room.pushed_out(),
+            evicted: self.room.evicted(),
         })
     }
 
@@ -172,7 +172,7 @@ mod tests {
             reasons,
             outcomes: vec![(Outcome::Authenticated, 3), (Outcome::WrongPassword, packets)],
             faults: Vec::new(),
-            pushed_out: packets / 100,
+            evicted: packets / 100,
         }
     }
 
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!((minute.time, lately.time), (Duration::from_secs(60), STEP));
         assert_eq!(minute.reasons, [(Reason::IpMatch, 2_400), (Reason::UnknownSource, 1_200)]);
         assert_eq!(minute.outcomes, [(Outcome::WrongPassword, 1_200)], "what did not move is not told");
-        assert_eq!((minute.pushed_out, lately.pushed_out), (12, 1));
+        assert_eq!((minute.evicted, lately.evicted), (12, 1));
         assert_eq!(
             (lately.rate(Verdict::Pass), lately.rate(Verdict::Drop), lately.rate(Verdict::Punt)),
             (40, 20, 0)

@@ -40,7 +40,7 @@ impl Source for Agent {
                 .flat_map(|tally| [(tally.name(), "written", tally.written()), (tally.name(), "lost", tally.lost())])
                 .collect(),
             census: self.census(),
-            flows_pushed_out: self.room.pushed_out(),
+            flows_evicted: self.room.evicted(),
             host_names: self.host_name_counts(),
             heartbeat_age: self.heartbeat_age(),
             monitor: settings.monitor,

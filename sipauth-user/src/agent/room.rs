@@ -51,12 +51,12 @@ pub(super) struct Room {
     doomed: ArcSwapOption<HashSet<FlowKey>>,
     /// A look is due.
     due: Notify,
-    pushed_out: Mutex<PushedOut>,
+    evicted: Mutex<Evicted>,
 }
 
 /// Flows that were pushed out.
 #[derive(Default)]
-struct PushedOut {
+struct Evicted {
     /// Since the start.
     all: u64,
     /// Those that the log has not told yet, by gateway.
@@ -91,13 +91,13 @@ impl Room {
     }
 
     /// How many flows were pushed out since the start.
-    pub(super) fn pushed_out(&self) -> u64 {
-        locked(&self.pushed_out).all
+    pub(super) fn evicted(&self) -> u64 {
+        locked(&self.evicted).all
     }
 
     /// The gateway that lost the most when room was last made.
     pub(super) fn gave_way(&self) -> Option<u32> {
-        locked(&self.pushed_out).most
+        locked(&self.evicted).most
     }
 }
 
@@ -122,7 +122,7 @@ pub(super) async fn keep(agent: Arc<Agent>, shutdown: CancellationToken) {
         let looked = tokio::task::spawn_blocking(move || {
             let begun = cpu_time();
             let looked = make(&looker);
-            looker.tell_pushed_out();
+            looker.tell_evicted();
             (looked, cpu_time().saturating_sub(begun))
         });
         let pause = match looked.await {
@@ -215,29 +215,29 @@ fn sweep(agent: &Agent) -> Result<(), DatapathError> {
 
 impl Room {
     fn note(&self, lost: &HashMap<u32, u64>) {
-        let mut pushed_out = locked(&self.pushed_out);
+        let mut evicted = locked(&self.evicted);
         for (gateway, flows) in lost {
-            pushed_out.all += flows;
-            *pushed_out.untold.entry(*gateway).or_default() += flows;
+            evicted.all += flows;
+            *evicted.untold.entry(*gateway).or_default() += flows;
         }
-        pushed_out.most = lost.iter().max_by_key(|(_, flows)| **flows).map(|(gateway, _)| *gateway);
+        evicted.most = lost.iter().max_by_key(|(_, flows)| **flows).map(|(gateway, _)| *gateway);
     }
 
     /// What the log is to tell now, the most first.
     fn due_to_tell(&self) -> Vec<(u32, u64)> {
-        let mut pushed_out = locked(&self.pushed_out);
-        if pushed_out.untold.is_empty() || pushed_out.told.is_some_and(|told| told.elapsed() < SAYING) {
+        let mut evicted = locked(&self.evicted);
+        if evicted.untold.is_empty() || evicted.told.is_some_and(|told| told.elapsed() < SAYING) {
             return Vec::new();
         }
-        pushed_out.told = Some(Instant::now());
-        let mut lost: Vec<_> = std::mem::take(&mut pushed_out.untold).into_iter().collect();
+        evicted.told = Some(Instant::now());
+        let mut lost: Vec<_> = std::mem::take(&mut evicted.untold).into_iter().collect();
         lost.sort_unstable_by_key(|(_, flows)| std::cmp::Reverse(*flows));
         lost
     }
 }
 
 impl Agent {
-    fn tell_pushed_out(&self) {
+    fn tell_evicted(&self) {
         let lost = self.room.due_to_tell();
         if lost.is_empty() {
             return;

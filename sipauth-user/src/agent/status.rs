@@ -191,10 +191,10 @@ impl Agent {
                 ));
             }
         }
-        if minute.pushed_out > 0 {
+        if minute.evicted > 0 {
             warnings.push(format!(
                 "{} flows were pushed out in the last minute, lately most of {}: more sources have authenticated than there is room for ({}); raise --max-flows, or see `sipauth flow list`",
-                minute.pushed_out,
+                minute.evicted,
                 self.room.gave_way().map_or_else(|| "nobody".to_owned(), |gateway| self.holder(gateway)),
                 self.maps().flow_room()
             ));

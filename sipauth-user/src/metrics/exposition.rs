@@ -218,11 +218,11 @@ impl Snapshot {
             family.gauge(&[("transport", transport)], &count)?;
         }
         all.counter(
-            "sipauth_flows_pushed_out",
+            "sipauth_flows_evicted",
             "Flows that were pushed out, of the gateways that have the most: more sources had authenticated than there is room for",
         )?
         .0
-        .encode_counter::<NoLabelSet, _, f64>(&self.flows_pushed_out, None)?;
+        .encode_counter::<NoLabelSet, _, f64>(&self.flows_evicted, None)?;
         all.one(
             "sipauth_peers",
             "Addresses that the softswitch has called lately; counted every few seconds",

@@ -31,7 +31,7 @@ pub struct Snapshot {
     /// What was found in the maps at the last count.
     pub census: Census,
     /// Flows that were pushed out since there were more than there is room for.
-    pub flows_pushed_out: u64,
+    pub flows_evicted: u64,
     /// Host names of gateways: how many there are, and of how many there is no good answer any more.
     pub host_names: (u64, u64),
     /// Seconds since the agent last told the kernel program that it is alive.

@@ -23,7 +23,7 @@ fn key(number: u32) -> FlowKey {
 }
 
 #[test]
-fn nothing_is_pushed_out_of_the_map_of_flows_while_its_head_room_lasts_whichever_cpus_fill_it() {
+fn nothing_is_evicted_of_the_map_of_flows_while_its_head_room_lasts_whichever_cpus_fill_it() {
     require_root!();
     let cpus = datapath::cpus().expect("CPUs");
     let flows = 2_000;
