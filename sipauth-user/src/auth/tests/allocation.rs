@@ -1,11 +1,12 @@
 //! What a datagram costs in memory: nothing, in the long run, but room for the nonces that were used.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use allocation_counter::measure;
 
 use crate::auth::{
     Account, Action, Directory, Ha1, Outcome, Settings, Source,
+    replay::{Replay, Term, Use},
     testing::{Bench, Client, NOW, REALM, arrival, nonce_of, request},
 };
 
@@ -80,4 +81,25 @@ fn a_verification_takes_room_for_the_used_nonce_only() {
     // A node of the tree has room for several.
     assert!(used.count_total <= u64::from(CALLS) / 4, "{used:?}");
     assert!(used.bytes_total <= u64::from(CALLS) * 256, "{used:?}");
+}
+
+#[test]
+fn who_uses_each_nonce_many_times_gets_no_more_room_than_the_capacity() {
+    const CAPACITY: usize = 1_000;
+    let used = measure(|| {
+        let mut replay = Replay::new(CAPACITY);
+        let term = Term {
+            issued: NOW,
+            lifetime: Duration::from_secs(300),
+            one_time: false,
+        };
+        for serial in 0..4 * CAPACITY as u64 {
+            for count in 1..=20 {
+                let print = u128::from(serial << 8 | u64::from(count)).to_le_bytes();
+                assert_eq!(replay.commit(serial, term, count, print, NOW), Use::First);
+            }
+        }
+        assert_eq!(replay.len(), CAPACITY);
+    });
+    assert!(used.bytes_max <= CAPACITY as u64 * 320, "{used:?}");
 }
