@@ -12,6 +12,9 @@
 //!      + time of the answering SIPp − its time when it is called without digest (likewise)
 //! ```
 //!
+//! Of the last two, what the kernel spends in sipauth's programs themselves is counted apart (`BPF_ENABLE_STATS`, which itself costs some 50 ns a
+//! packet), and shown with the time of the agent as what is sipauth's *own*: the rest is the price of anybody between.
+//!
 //! The last two can be below zero by some microseconds of noise, or since a busier machine wakes SIPp less often. As a check, the
 //! busy time of the whole machine is given too, less that of calls which SIPp itself challenges; that is right only where nothing
 //! else runs, and on kernels that account for interrupts apart (`CONFIG_IRQ_TIME_ACCOUNTING`) it is the figure to look at.
@@ -73,6 +76,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let lab = Lab::new()?;
     // For all sides alike: a veth pair takes what the kernel program sends only so.
     let _napi = lab.receives_from_xdp(Host::Softswitch)?;
+    let _counted = aya::sys::enable_stats(aya::sys::Stats::RunTime)?;
     let others = if options.alone {
         &[][..]
     } else {
@@ -105,9 +109,10 @@ pub(super) fn run(options: &Options) -> Result<()> {
                 }
             };
             println!(
-                "{:<20} {calls} calls, µs a call: between {:.1}, caller {:.1}, answering {:.1}, whole machine {:.1}",
+                "{:<20} {calls} calls, µs a call: between {:.1}, programs {:.1}, caller {:.1}, answering {:.1}, whole machine {:.1}",
                 row.side.label(),
                 cost.middle,
+                cost.programs,
                 cost.caller,
                 cost.switch,
                 cost.machine
@@ -144,6 +149,9 @@ fn report(options: &Options, rows: &[Row]) -> Result<()> {
     let mut table = figures::table(&[
         "µs of CPU a call",
         "own processes",
+        "own programs",
+        "own",
+        "times sipauth's",
         "in the caller's",
         "in the switch's",
         "together",
@@ -152,15 +160,20 @@ fn report(options: &Options, rows: &[Row]) -> Result<()> {
         "times sipauth",
         "rounds",
     ]);
+    let own = |row: &Row| of(row, &|cost| cost.middle + cost.programs);
     let measured = || rows.iter().filter(|row| !row.side.is_floor());
     let sipauth = measured()
         .find(|row| row.side == Side::Sipauth)
         .map_or(f64::NAN, |row| Spread::of(&each(row)).median);
+    let sipauth_own = measured()
+        .find(|row| row.side == Side::Sipauth)
+        .map_or(f64::NAN, |row| own(row).median);
     let mut figures = Vec::new();
     let mut bars = Vec::new();
     for row in measured().filter(|row| !row.costs.is_empty()) {
         let parts = [
             of(row, &|cost| cost.middle).median,
+            of(row, &|cost| cost.programs).median,
             of(row, &|cost| cost.caller).median - caller,
             of(row, &|cost| cost.switch).median - switch,
         ];
@@ -170,8 +183,11 @@ fn report(options: &Options, rows: &[Row]) -> Result<()> {
         table.add_row([
             row.side.label().to_owned(),
             format!("{:.1}", parts[0]),
-            format!("{:+.1}", parts[1]),
+            format!("{:.1}", parts[1]),
+            format!("{:.1}", own(row).median),
+            format!("{:.1}", own(row).median / sipauth_own),
             format!("{:+.1}", parts[2]),
+            format!("{:+.1}", parts[3]),
             format!("{:.1}", together.median),
             format!("{:.1} to {:.1}", together.least, together.most),
             format!("{busy:.1}"),
@@ -179,7 +195,7 @@ fn report(options: &Options, rows: &[Row]) -> Result<()> {
             row.costs.len().to_string(),
         ]);
         figures.push(json!({
-            "side": row.side.label(), "own": parts[0], "caller": parts[1], "switch": parts[2], "together": together.json(),
+            "side": row.side.label(), "processes": parts[0], "programs": parts[1], "own": own(row).json(), "caller": parts[2], "switch": parts[3], "together": together.json(),
             "rounds": each(row), "machine": busy, "times_sipauth": times,
         }));
         bars.push(Bar {

@@ -45,6 +45,19 @@ pub(super) fn of_children() -> Result<i64> {
     Ok(usage.user_time().num_microseconds() + usage.system_time().num_microseconds())
 }
 
+/// What the kernel has spent in sipauth's programs that are loaded now, while it counted that ([`aya::sys::enable_stats`]). It is part of the
+/// time of whoever sent the packets.
+pub(super) fn of_programs() -> Result<i64> {
+    let mut sum = 0;
+    for program in aya::programs::loaded_programs() {
+        let program = program?;
+        if program.name_as_str().is_some_and(|name| name.starts_with("sipauth_")) {
+            sum += i64::try_from(program.run_time().as_nanos())?;
+        }
+    }
+    Ok(sum / 1_000)
+}
+
 /// What the whole machine was busy: everything but idle and waiting for disks.
 pub(super) fn of_machine() -> Result<i64> {
     busy("cpu")

@@ -62,6 +62,8 @@ impl Side {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cost {
     pub(super) middle: f64,
+    /// In the programs on the interface: a part of what the others take more.
+    pub(super) programs: f64,
     pub(super) caller: f64,
     pub(super) switch: f64,
     pub(super) machine: f64,
@@ -86,9 +88,15 @@ pub(super) fn measure(lab: &Lab, binary: &Path, side: Side, calls: u32, rate: u3
         .or(kamailio.as_ref().map(|kamailio| kamailio.main.id()));
     let call = Call::from(Host::PbxPassword).times(calls, rate).hold(HOLD);
     let call = if side == Side::Plain { call } else { call.digest(USER, PASSWORD) };
-    let read = || -> Result<[i64; 4]> {
+    let read = || -> Result<[i64; 5]> {
         let of_middle = middle.map_or(Ok(0), cpu::of_group)?;
-        Ok([of_middle, cpu::of_children()?, cpu::of_group(switch.pid())?, cpu::of_machine()?])
+        Ok([
+            of_middle,
+            cpu::of_children()?,
+            cpu::of_group(switch.pid())?,
+            cpu::of_machine()?,
+            cpu::of_programs()?,
+        ])
     };
     let before = read()?;
     let outcome = call.run(lab)?;
@@ -106,6 +114,7 @@ pub(super) fn measure(lab: &Lab, binary: &Path, side: Side, calls: u32, rate: u3
         caller: each(1),
         switch: each(2),
         machine: each(3),
+        programs: each(4),
     })
 }
 
