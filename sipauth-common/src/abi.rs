@@ -2,7 +2,7 @@
 
 /// Version of the layout of all maps together. Part of the pin directory (`<bpffs>/v<LAYOUT>`), and of [`crate::config::Config`].
 /// Raise it with any change to a type, a size or a meaning in this crate that the other side could misread.
-pub const LAYOUT: u32 = 4;
+pub const LAYOUT: u32 = 5;
 
 /// The XDP program for drivers that pass one linear buffer (also kernels before 5.18).
 pub const PROGRAM_INGRESS: &str = "sipauth_ingress";
@@ -49,9 +49,13 @@ pub const MAP_LANE_STATS: &str = "LANE_STATS";
 pub const MAP_EVENT_STATS: &str = "EVENT_STATS";
 /// One [`crate::challenge::Challenge`].
 pub const MAP_CHALLENGE: &str = "CHALLENGE";
+/// [`crate::flow::FlowKey`] to [`crate::proof::Caller`].
+pub const MAP_CALLERS: &str = "CALLERS";
+/// [`crate::proof::Slot`]s: which nonces of the kernel program were used.
+pub const MAP_NONCES: &str = "NONCES";
 
 /// Every map.
-pub const MAPS: [&str; 19] = [
+pub const MAPS: [&str; 21] = [
     MAP_CONFIG,
     MAP_PORT_ROLES,
     MAP_PREFILTER,
@@ -71,6 +75,8 @@ pub const MAPS: [&str; 19] = [
     MAP_LANE_STATS,
     MAP_EVENT_STATS,
     MAP_CHALLENGE,
+    MAP_CALLERS,
+    MAP_NONCES,
 ];
 
 /// Maps whose size the agent chooses when it loads the object, which declares [`LEAST_ENTRIES`] for each of them.
@@ -92,5 +98,7 @@ pub const LEAST_ENTRIES: u32 = 1_024;
 pub const MAX_ENTRIES: u32 = 4_194_304;
 /// Gateways, and so the highest gateway id plus one. Id 0 means "no gateway".
 pub const MAX_GATEWAYS: u32 = 2_097_152;
+/// Callers whose password the kernel program checks. Those that called least recently go to the agent.
+pub const CALLERS: u32 = 8_192;
 /// Size of the ring buffer of events, bytes.
 pub const EVENTS_BYTES: u32 = 1 << 20;

@@ -68,7 +68,7 @@ impl Lane {
 pub struct Config {
     /// [`crate::abi::LAYOUT`] of the agent that wrote it; 0 in a map that no agent has filled.
     pub layout: u32,
-    /// Raised with every change that the agent makes to any map.
+    /// Another one with every change of gateways or settings: what the agent said of callers before is void ([`crate::proof::Caller`]).
     pub generation: u32,
     /// `CLOCK_MONOTONIC`, ns, when the agent was last alive; 0 when it said goodbye.
     pub heartbeat_ns: u64,

@@ -9,12 +9,14 @@ use crate::{
     flow::{Ban, Flow, FlowKey},
     policy::{FLAG_GENERAL, FLAG_MORE_PORTS, Policy, PortKey, modes},
     prefilter::Possible,
-    reason::{Reason, Verdict},
-    sip::{AckTo, Class, Method},
+    reason::Reason,
+    sip::{Class, Method},
 };
 
+mod closer;
 mod sifted;
 
+pub use closer::{acknowledged, challenged, may_be_challenged, may_be_own_ack, may_be_proven, proven};
 pub use sifted::Sifted;
 
 /// IP protocol number of TCP.
@@ -203,46 +205,6 @@ fn whatever_the_message<L: Lookup>(packet: &PacketView, maps: &L, config: &Confi
     match policy {
         Some(policy) => known(packet, maps, config, &policy),
         None => unknown(packet, maps, config),
-    }
-}
-
-/// Whether a message is worth searching for whose answer it is to ([`acknowledged`]): an ACK that would go to the agent.
-#[inline(always)]
-#[must_use]
-pub fn may_be_own_ack(packet: &PacketView, decision: &Decision) -> bool {
-    matches!(packet.content, Content::Udp(Class::Request(Method::Ack))) && decision.reason.verdict() as u32 == Verdict::Punt as u32
-}
-
-/// What becomes of an ACK that [`may_be_own_ack`] once it was searched ([`crate::sip::ack_to`]). One to an answer of the agent's own ends
-/// here: nobody waits for it, and without this it would be a third of what a call costs the agent. One from a flow to an answer of
-/// the softswitch goes straight on, so that the BYE behind it does not overtake it. Apart from [`decide`], since only these few
-/// messages are worth the search.
-#[inline(always)]
-#[must_use]
-pub fn acknowledged(decision: Decision, to: AckTo) -> Decision {
-    let reason = match to {
-        AckTo::Agent => Reason::OwnAck,
-        AckTo::Softswitch if decision.reason as u32 == Reason::FlowAck as u32 => Reason::Flow,
-        AckTo::Softswitch | AckTo::Unknown => return decision,
-    };
-    Decision { reason, ..decision }
-}
-
-/// Whether a request is worth a search for credentials: without any, the kernel program challenges it by itself ([`challenged`]).
-#[inline(always)]
-#[must_use]
-pub fn may_be_challenged(packet: &PacketView, decision: &Decision) -> bool {
-    decision.general && decision.reason as u32 == Reason::Challenge as u32 && matches!(packet.content, Content::Udp(_))
-}
-
-/// What becomes of a request that the kernel program has challenged. Apart from [`decide`], since it depends on the whole message, and
-/// what is not plain in it goes to the agent.
-#[inline(always)]
-#[must_use]
-pub fn challenged(decision: Decision) -> Decision {
-    Decision {
-        reason: Reason::Challenged,
-        ..decision
     }
 }
 

@@ -98,6 +98,7 @@ reasons! {
     ReplyUnknown      Punt "reply_unknown_source" "unknown source; refused with an answer (403, or a TCP reset)",
     OwnAck          Absorb "own_ack"             "the ACK to a challenge or refusal of the agent, which ends with it",
     Challenged      Absorb "challenged"          "a request without credentials, answered by a challenge",
+    Authenticated   Pass "authenticated"         "a call with the right credentials, from where the agent has let one through lately",
 }
 
 impl Reason {

@@ -1,5 +1,5 @@
-//! Challenges that are made here: a request without credentials goes back as a 401 (or 407) on the interface that it came from, and
-//! the agent sees the answer to it only: one datagram of a call instead of two.
+//! Challenges that are made here: a request without credentials goes back as a 401 (or 407) on the interface that it came from. The answer
+//! to it is the agent's, or is found right here ([`crate::proof`]).
 //!
 //! Nothing is remembered of a challenge but that there was one: the nonce is a cookie (`sipauth_common::challenge`). What is not
 //! plain goes to the agent: headers that are folded, repeated, missing or long, fragments, a source with rules of its own. So does
@@ -8,21 +8,23 @@
 
 mod compose;
 mod frame;
-mod headers;
-mod search;
+pub(crate) mod headers;
+pub(crate) mod search;
+pub(crate) mod text;
 
 use core::arch::asm;
 
 use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_probe_read_kernel};
 use sipauth_common::{
     challenge::seed,
-    decide::{Decision, challenged, may_be_challenged},
+    decide::{Decision, challenged, may_be_challenged, may_be_proven, proven},
 };
 
 use crate::{
     maps::{ANSWERED, CHALLENGE, DRAFT, MESSAGE},
     packet::Packet,
     parse::Parsed,
+    proof,
 };
 
 /// Bytes of a request that are looked at; longer ones go to the agent.
@@ -30,7 +32,7 @@ pub(crate) const REQUEST_ROOM: usize = 2_048;
 /// Transactions that are known again, a power of two.
 pub(crate) const ANSWERED_SLOTS: u32 = 16_384;
 
-/// What a challenge is made of and in; one for each CPU.
+/// What a challenge is made of and in, and a proof checked with; one for each CPU.
 #[repr(C)]
 pub(crate) struct Draft {
     /// The response. Each piece is at most as long as half of it and begins in the first half.
@@ -38,9 +40,10 @@ pub(crate) struct Draft {
     /// Where in the request the headers stand, by [`headers::Header`]; `end` is behind the line's end, 0 where there is none.
     at: [u32; headers::SLOTS],
     end: [u32; headers::SLOTS],
+    pub(crate) proof: proof::Draft,
 }
 
-/// Answers a request that may be answered here, and decides about it anew; else the decision stays.
+/// Answers a request that may be answered here, or finds its credentials right, and decides about it anew; else the decision stays.
 #[inline(always)]
 pub(crate) fn answer(ctx: *mut xdp_md, packet: &Packet, parsed: &Parsed, decision: Decision) -> Decision {
     if !may_be_challenged(&parsed.view, &decision) {
@@ -62,23 +65,28 @@ pub(crate) fn answer(ctx: *mut xdp_md, packet: &Packet, parsed: &Parsed, decisio
     if unsafe { bpf_probe_read_kernel(message.cast(), len as u32, at as *const _) } != 0 {
         return decision;
     }
-    let length = sipauth_draft(len as u32);
-    // SAFETY: the context is the one that the kernel called the program with.
-    if length == 0 || unsafe { frame::sipauth_send_back(ctx, length) } == 0 {
-        return decision;
+    match headers::sipauth_headers(len as u32) {
+        headers::PLAIN => {
+            let length = sipauth_draft();
+            // SAFETY: the context is the one that the kernel called the program with.
+            if length != 0 && unsafe { frame::sipauth_send_back(ctx, length) } != 0 {
+                return challenged(decision);
+            }
+        }
+        headers::WITH_CREDENTIALS if may_be_proven(&parsed.view, &decision) && proof::sipauth_proof(len as u32) != 0 => {
+            return proven(decision);
+        }
+        _ => {}
     }
-    challenged(decision)
+    decision
 }
 
-/// Writes the answer to the request whose `len` bytes are in the map; its length, or 0 where it is for the agent. A function that the
+/// Writes the answer to the request in the map, whose headers were found; its length, or 0 where it is for the agent. A function that the
 /// verifier checks by itself, as [`crate::parse::sipauth_read`]; so is the next step, since their stacks together would be too large.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn sipauth_draft(len: u32) -> u32 {
+extern "C" fn sipauth_draft() -> u32 {
     let Some(challenge) = CHALLENGE.get(0) else { return 0 };
-    if headers::sipauth_headers(len) == 0 {
-        return 0;
-    }
     // The To tag follows the call, so that a request that is sent again gets the same (RFC 3261, 8.2.7).
     let call = headers::hash(headers::Header::CallId, seed(challenge.key));
     let transaction = headers::hash(headers::Header::CSeq, call);
@@ -99,7 +107,7 @@ extern "C" fn sipauth_draft(len: u32) -> u32 {
 
 /// The draft's response as bytes.
 #[inline(always)]
-fn response() -> Option<*mut u8> {
+pub(crate) fn response() -> Option<*mut u8> {
     // SAFETY: the map's element; no reference is made.
     DRAFT.get_ptr_mut(0).map(|draft| unsafe { (&raw mut (*draft).response).cast() })
 }

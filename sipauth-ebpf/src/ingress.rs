@@ -53,7 +53,8 @@ pub(crate) fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     };
     match decision.reason.verdict() {
         Verdict::Pass => {
-            if let (Some(parsed), true) = (parsed, decision.reason as u32 == Reason::Flow as u32) {
+            let uses = matches!(decision.reason, Reason::Flow | Reason::Authenticated);
+            if let (Some(parsed), true) = (parsed, uses) {
                 refresh(parsed, &maps);
             }
             XDP_PASS

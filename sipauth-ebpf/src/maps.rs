@@ -25,6 +25,7 @@ use sipauth_common::{
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
     prefilter::{self, Bits, CURRENT, Header, LINE_WORDS, Line, NEXT, Possible, SEED, SetBits},
+    proof::{self, Caller, Slot},
     reason::Reason,
     stats::{Bucket, Count, EventBudget, GatewayStats, LaneStats, RateKey},
 };
@@ -120,6 +121,13 @@ pub(crate) static ANSWERED: Array<u32, { ANSWERED_SLOTS as usize }> = Array::new
 /// Written by the agent.
 #[btf_map]
 pub(crate) static CHALLENGE: Array<Challenge, 1> = Array::new();
+/// Written by the agent. LRU: a cache of who calls, which any entry may leave.
+#[btf_map]
+pub(crate) static CALLERS: LruHashMap<FlowKey, Caller, { abi::CALLERS as usize }> = LruHashMap::new();
+/// Written by the ingress program and by the agent, which has it in its memory (`BPF_F_MMAPABLE`): a nonce that either has taken the other does
+/// not take.
+#[btf_map]
+pub(crate) static NONCES: Array<Slot, { proof::SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// The maps as [`Lookup`], with the time read and the settings found at most once a packet.
 pub(crate) struct Maps {

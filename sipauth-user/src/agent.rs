@@ -39,7 +39,7 @@ use tracing::{error, info, warn};
 
 use self::{damage::Contents, directory::Punted, state::Agent};
 use crate::{
-    auth::{self, Timestamp},
+    auth::{self, Timestamp, Uses},
     config::{Origin, Settings},
     console::Console,
     control::{self, Transport},
@@ -250,7 +250,7 @@ fn start_workers(agent: &Arc<Agent>, shutdown: &CancellationToken) -> anyhow::Re
         let (settings, keys) = (Arc::clone(&shared.settings()), Arc::clone(&shared.keys()));
         let authenticator = auth::Authenticator::new(directory::authentication(&settings), &keys, number, started);
         let (authenticator, transport) = if index < datagram_workers {
-            (authenticator.with_kernel(), Transport::Udp)
+            (authenticator.with_kernel(Uses::new(shared.maps().nonces())), Transport::Udp)
         } else {
             (authenticator, Transport::Tcp)
         };

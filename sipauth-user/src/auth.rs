@@ -24,9 +24,12 @@ pub(crate) mod testing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;
+mod uses;
 mod verify;
 
 use std::{net::SocketAddr, time::Duration};
+
+use sipauth_common::proof::Caller;
 
 pub use account::{Account, Directory, Ha1, Ha1Error, Source};
 pub use authenticator::Authenticator;
@@ -37,6 +40,7 @@ pub use judge::{Judged, Judgement};
 pub use nonce::NonceKeys;
 pub use outcome::Outcome;
 pub use settings::{DigestRules, Qop, Settings, UriMatch};
+pub use uses::Uses;
 
 /// Unix time in milliseconds. The caller reads the clock; it may step either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +87,8 @@ pub struct FlowGrant {
     pub gateway: u32,
     /// Valid for this long whether used or not (a registration); `None`: as long as it is used.
     pub lifetime: Option<Duration>,
+    /// With what the kernel program may let the next call of the source through by itself, where it can: no time and generation are set.
+    pub caller: Option<Caller>,
 }
 
 /// How long a flow is to hold for a registration of so many seconds.

@@ -10,10 +10,12 @@ mod events;
 mod lookup;
 mod maker;
 mod maps;
+mod memory;
 mod pins;
 mod prefilter;
 mod replace;
 mod sizes;
+mod sources;
 mod sys;
 
 use std::{collections::HashMap, path::Path, sync::Arc};

@@ -19,6 +19,8 @@ mod generated;
 mod instructions;
 #[path = "kernel/prefilter.rs"]
 mod prefilter;
+#[path = "kernel/proofs.rs"]
+mod proofs;
 #[path = "kernel/reasons.rs"]
 mod reasons;
 #[path = "kernel/shapes.rs"]

@@ -11,6 +11,8 @@ mod audit;
 mod bans;
 #[path = "lab/bare.rs"]
 mod bare;
+#[path = "lab/callers.rs"]
+mod callers;
 #[path = "lab/challenger.rs"]
 mod challenger;
 #[path = "lab/changes.rs"]

@@ -17,6 +17,7 @@ use sipauth_common::{
     flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
     prefilter::Line,
+    proof::{self, Caller, Slot},
     reason::Reason,
     stats::{Bucket, Count, EventBudget, GatewayStats, LaneStats, RateKey},
 };
@@ -100,6 +101,14 @@ fn declared() -> Vec<(&'static str, Shape)> {
         (abi::MAP_EVENTS, shape::<(), ()>(RINGBUF, abi::EVENTS_BYTES)),
         (abi::MAP_LANE_STATS, shape::<u32, LaneStats>(PERCPU_ARRAY, count(LANES))),
         (abi::MAP_CHALLENGE, shape::<u32, Challenge>(ARRAY, 1)),
+        (abi::MAP_CALLERS, shape::<FlowKey, Caller>(LRU_HASH, abi::CALLERS)),
+        (
+            abi::MAP_NONCES,
+            Shape {
+                flags: MMAPABLE,
+                ..shape::<u32, Slot>(ARRAY, proof::SLOTS)
+            },
+        ),
         (abi::MAP_EVENT_STATS, shape::<u32, EventBudget>(PERCPU_ARRAY, 1)),
     ]
 }

@@ -11,23 +11,23 @@ const LOWER: u64 = 0x2020_2020_2020_2020;
 
 /// The request in the map: found once for many words.
 #[derive(Clone, Copy)]
-pub(super) struct Request(*const u8);
+pub(crate) struct Request(*const u8);
 
 impl Request {
     #[inline(always)]
-    pub(super) fn get() -> Option<Self> {
+    pub(crate) fn get() -> Option<Self> {
         MESSAGE.get_ptr_mut(0).map(|message| Self(message.cast()))
     }
 
     /// Where it begins.
     #[inline(always)]
-    pub(super) fn address(self) -> usize {
+    pub(crate) fn address(self) -> usize {
         self.0 as usize
     }
 
     /// The eight bytes at an offset, the first in the lowest bits; `None` beyond the room.
     #[inline(always)]
-    pub(super) fn word(self, offset: usize) -> Option<u64> {
+    pub(crate) fn word(self, offset: usize) -> Option<u64> {
         if offset >= REQUEST_ROOM {
             return None;
         }
@@ -45,7 +45,7 @@ impl Request {
 
     /// As [`Self::word`], letters in lower case.
     #[inline(always)]
-    pub(super) fn lower(self, offset: usize) -> Option<u64> {
+    pub(crate) fn lower(self, offset: usize) -> Option<u64> {
         self.word(offset).map(|word| word | LOWER)
     }
 }
@@ -54,7 +54,7 @@ impl Request {
 /// control character other than a tab before it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn sipauth_line(from: u32, len: u32) -> u32 {
+pub(crate) extern "C" fn sipauth_line(from: u32, len: u32) -> u32 {
     let Some(request) = Request::get() else { return 0 };
     for i in 0..REQUEST_ROOM / 8 {
         // In even steps: an offset that depends on what was read would be a state of its own for the verifier.
@@ -94,7 +94,7 @@ const fn first(marked: u64) -> usize {
 /// The first offset in `from..to` whose bytes under `mask`, in lower case, are `wanted`; 0 for none.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn sipauth_seek(from: u32, to: u32, wanted: u64, mask: u64) -> u32 {
+pub(crate) extern "C" fn sipauth_seek(from: u32, to: u32, wanted: u64, mask: u64) -> u32 {
     let Some(request) = Request::get() else { return 0 };
     let mut at = from as usize;
     for _ in 0..REQUEST_ROOM / 4 {
@@ -110,10 +110,34 @@ pub(super) extern "C" fn sipauth_seek(from: u32, to: u32, wanted: u64, mask: u64
     0
 }
 
+/// The first offset in `from..to` with this byte; 0 for none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn sipauth_find(from: u32, to: u32, byte: u32) -> u32 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let Some(request) = Request::get() else { return 0 };
+    for i in 0..REQUEST_ROOM / 8 {
+        // In even steps, as above.
+        let at = from as usize + 8 * i;
+        if at >= to as usize {
+            return 0;
+        }
+        let Some(bytes) = request.word(at) else { return 0 };
+        let other = bytes ^ ONES.wrapping_mul(u64::from(byte & 0xff));
+        // Of a byte that is zero the highest bit; above the first there may be false ones.
+        let found = other.wrapping_sub(ONES) & !other & HIGHEST;
+        if found != 0 {
+            let at = at + first(found);
+            return if at < to as usize { at as u32 } else { 0 };
+        }
+    }
+    0
+}
+
 /// A hash of the bytes in `from..to`, of at most 256, beginning with `seed`.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn sipauth_hash(from: u32, to: u32, seed: u64) -> u64 {
+pub(crate) extern "C" fn sipauth_hash(from: u32, to: u32, seed: u64) -> u64 {
     let Some(request) = Request::get() else { return seed };
     let mut hash = seed;
     let (mut at, to) = (from as usize, to as usize);

@@ -1,6 +1,9 @@
 //! Who challenges requests without credentials: the kernel program, wherever it can give the same answer as the agent, or the agent.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use sipauth_common::{challenge::Challenge, config::flags};
 use tracing::{debug, info};
@@ -23,6 +26,8 @@ pub(super) struct Challenger {
     sends: bool,
     /// What the map has; `None` while the agent challenges.
     written: Mutex<Option<Challenge>>,
+    /// Whether it is not `None`.
+    kernel: AtomicBool,
 }
 
 impl Challenger {
@@ -33,7 +38,13 @@ impl Challenger {
             realm: settings.realm.clone(),
             sends,
             written: Mutex::new(None),
+            kernel: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the kernel program challenges.
+    pub(super) fn is_kernel(&self) -> bool {
+        self.kernel.load(Relaxed)
     }
 
     /// What the map should have.
@@ -100,6 +111,7 @@ impl Agent {
             (true, false) => info!("all requests are challenged by the agent"),
             _ => debug!("the kernel program's challenge was renewed"),
         }
+        challenger.kernel.store(wanted.is_some(), Relaxed);
         *written = wanted;
         Ok(())
     }

@@ -213,14 +213,14 @@ impl Agent {
     /// Brings the maps to the new state, or leaves them as they were.
     fn enforce(&self, change: &MapChange, new: &Accounts) -> Result<(), DatapathError> {
         fill::apply(&self.maps(), &change.before, &change.steps)?;
-        self.set_policy(new.default_policy)
+        self.announce(new)
             .inspect_err(|_| fill::undo(&self.maps(), &change.before, &change.steps))
     }
 
     /// Back to the state before a change that could not be stored.
     fn retreat(&self, change: &MapChange, old: &Arc<Accounts>) {
         fill::undo(&self.maps(), &change.before, &change.steps);
-        if let Err(error) = self.set_policy(old.default_policy) {
+        if let Err(error) = self.announce(old) {
             tracing::error!(%error, "the maps could not be put back; restart the agent to compile them anew");
         }
         self.set_accounts(Arc::clone(old));

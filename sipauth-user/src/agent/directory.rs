@@ -1,6 +1,12 @@
 //! What the digest side looks up, and the handler that a worker owns.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
 
 use arc_swap::Guard;
 use sipauth_common::{address::Address, config::DefaultPolicy, decide::Lookup as _, policy::modes};
@@ -8,7 +14,7 @@ use sipauth_common::{address::Address, config::DefaultPolicy, decide::Lookup as 
 use super::{
     bans,
     events::Refused,
-    refusals,
+    flows, refusals,
     state::Agent,
     trace::{self, Seen},
     unix_now,
@@ -30,7 +36,12 @@ pub(super) struct Accounts {
     rules: Shards<u32, Arc<DigestRules>>,
     /// What unknown sources get.
     pub(super) default_policy: DefaultPolicy,
+    /// No other state has it ([`sipauth_common::config::Config::generation`]).
+    pub(super) generation: u32,
 }
+
+/// Of the state that was made last.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 impl Accounts {
     /// Of a whole snapshot, under these settings.
@@ -41,6 +52,7 @@ impl Accounts {
             by_username: Shards::default(),
             rules: Shards::default(),
             default_policy: DefaultPolicy::Deny,
+            generation: 0,
         };
         empty.edited(snapshot, &ids, settings)
     }
@@ -52,6 +64,7 @@ impl Accounts {
             snapshot,
             by_username: self.by_username.clone(),
             rules: self.rules.clone(),
+            generation: GENERATION.fetch_add(1, Relaxed).wrapping_add(1),
         };
         for id in touched {
             if let Some(username) = self.snapshot.gateway(*id).and_then(|gateway| gateway.username.as_ref()) {
@@ -223,7 +236,8 @@ impl Handler for Punted {
             self.authenticator.rekey(&keys);
             self.keys = Arc::clone(&keys);
         }
-        let action = self.authenticator.handle(datagram, arrival, &view, unix_now());
+        let mut action = self.authenticator.handle(datagram, arrival, &view, unix_now());
+        flows::vouch(&self.agent, &mut action, arrival, accounts.generation);
         let diagnosis = self.authenticator.take_diagnosis();
         refusals::decided(
             &self.agent,

@@ -144,7 +144,8 @@ pub(super) fn ports(maps: &Maps, settings: &Settings) -> Result<(), DatapathErro
     Ok(())
 }
 
-/// Forgets flows whose gateway is gone: an agent that was killed while it removed one left them.
+/// Forgets flows whose gateway is gone: an agent that was killed while it removed one left them. And all callers, of which the generation of
+/// gateways says nothing to this run.
 pub(super) fn flows(maps: &Maps, snapshot: &Snapshot) -> Result<(), DatapathError> {
     for (key, flow) in maps.flows()? {
         let known = flow.gateway == 0 || snapshot.gateway(flow.gateway).is_some_and(|gateway| gateway.credentials.is_some());
@@ -152,7 +153,7 @@ pub(super) fn flows(maps: &Maps, snapshot: &Snapshot) -> Result<(), DatapathErro
             maps.delete_flow(&key)?;
         }
     }
-    Ok(())
+    maps.delete_callers(|_| true)
 }
 
 /// The settings as the kernel program reads them; without a heartbeat yet.

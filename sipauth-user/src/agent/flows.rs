@@ -5,6 +5,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use sipauth_common::{
@@ -12,11 +13,12 @@ use sipauth_common::{
     decide::{Lookup as _, TCP, UDP},
     event::Registered,
     flow::{Flow, FlowKey},
+    proof::Caller,
 };
 
 use super::{room, state::Agent};
 use crate::{
-    auth::{FlowGrant, registration},
+    auth::{Action, Arrival, FlowGrant, registration},
     compile::{Snapshot, Tables},
     control::{FlowInfo, Transport},
     datapath::{DatapathError, monotonic_ns},
@@ -25,17 +27,54 @@ use crate::{
     worker::Flows,
 };
 
+/// The agent sees a call of each source so often, at least: that it knows the password is remembered for a day, and keeps bans off its address.
+const AGAIN: Duration = Duration::from_secs(600);
+
+fn key(source: SocketAddr) -> FlowKey {
+    FlowKey {
+        address: Address::from(source.ip().to_canonical()),
+        port: source.port(),
+        protocol: UDP,
+        reserved: 0,
+    }
+}
+
+/// Before an action is carried out: what it says of a caller is of this generation of gateways, and after a failure the kernel program is to know
+/// of none at the source. Failures that lock out a name are counted by the workers alone, so they must see what comes next.
+pub(super) fn vouch(agent: &Agent, action: &mut Action, arrival: &Arrival, generation: u32) {
+    match action {
+        Action::Release {
+            flow: Some(FlowGrant { caller: Some(caller), .. }),
+            ..
+        } => caller.generation = generation,
+        // Only of live flows the kernel program checks anything.
+        Action::Reply { outcome, .. } if arrival.trusted && outcome.is_failure() => {
+            if let Err(error) = agent.maps().delete_caller(&key(arrival.source)) {
+                tracing::error!(%error, source = %arrival.source, "the kernel program goes on to check the password of a source that failed");
+            }
+        }
+        _ => {}
+    }
+}
+
 impl Flows for Agent {
     fn grant(&self, source: SocketAddr, grant: FlowGrant) -> io::Result<()> {
-        let key = FlowKey {
-            address: Address::from(source.ip().to_canonical()),
-            port: source.port(),
-            protocol: UDP,
-            reserved: 0,
-        };
+        let key = key(source);
         room::wait(self);
         self.enter(key, grant)?;
-        if self.room.took(&key) { self.enter(key, grant) } else { Ok(()) }
+        if self.room.took(&key) {
+            self.enter(key, grant)?;
+        }
+        if let Some(caller) = grant.caller
+            && self.challenger().is_kernel()
+        {
+            let until = monotonic_ns().saturating_add(u64::try_from(AGAIN.as_nanos()).unwrap_or(0));
+            // Without it the next call comes to the agent as this one.
+            if let Err(error) = self.maps().put_caller(&key, &Caller { until, ..caller }) {
+                tracing::debug!(%error, %source, "the kernel program is not told of a caller");
+            }
+        }
+        Ok(())
     }
 
     fn term(&self, gateway: u32, source: SocketAddr) -> Option<u64> {
@@ -182,6 +221,7 @@ pub(super) fn forget(agent: &Agent, gone: &HashMap<u32, &Gateway>, now: &Snapsho
             agent.maps().delete_flow(&key)?;
         }
     }
+    agent.maps().delete_callers(|caller| gone.contains_key(&caller.gateway))?;
     // Of who may call from anywhere no address was special.
     let listed = gone.iter().filter(|(_, gateway)| !gateway.is_anywhere());
     // No snapshot: that has a place for each id up to the highest.

@@ -7,11 +7,7 @@ use std::sync::{
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
-use sipauth_common::{
-    config::{Config, DefaultPolicy},
-    reason::Reason,
-    stats::Count,
-};
+use sipauth_common::{config::Config, reason::Reason, stats::Count};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -59,8 +55,8 @@ pub(super) struct Agent {
     pub(super) events: EventLog,
     pub(super) tracing: Tracing,
     challenger: Challenger,
-    /// What the kernel program had challenged when the agent began: its counters outlive agents.
-    challenged_before: u64,
+    /// What the kernel program had done in place of the workers when the agent began: its counters outlive agents.
+    before: [Count; Reason::COUNT],
     pub(super) history: History,
     changed: std::sync::Mutex<Option<Instant>>,
     pub(super) terms: Terms,
@@ -80,6 +76,7 @@ impl Agent {
         let audit = Arc::new(Audit::new(settings.log_dir.clone()));
         let mut config = fill::config(&settings, contents.snapshot.anywhere(), contents.keys.mark());
         let mut accounts = Accounts::new(contents.snapshot, &settings);
+        config.generation = accounts.generation;
         let (store, damage) = match contents.store {
             Ok(store) => (Some(store), None),
             Err((damage, kept)) => {
@@ -91,7 +88,7 @@ impl Agent {
         let agent = Self {
             names: Names::new(&settings),
             challenger: Challenger::new(&settings),
-            challenged_before: challenged(&programs.maps.stats()?),
+            before: programs.maps.stats()?,
             settings: ArcSwap::from_pointee(settings),
             origin,
             pins,
@@ -146,13 +143,14 @@ impl Agent {
             Accounts::new(snapshot, &settings)
         };
         let config = fill::config(&settings, anywhere, self.keys().mark());
+        let generation = accounts.generation;
         // The workers know what the kernel program hands over before it does.
         self.set_accounts(Arc::new(accounts));
         self.settings.store(Arc::new(settings));
         let written = self.write_config(|present| {
             let before = *present;
             *present = config;
-            present.generation = before.generation.wrapping_add(1);
+            present.generation = generation;
             present.heartbeat_ns = before.heartbeat_ns;
             present.own_mark = before.own_mark;
         });
@@ -203,12 +201,16 @@ impl Agent {
         self.counts.get()
     }
 
-    /// What came of requests and responses, with those that the kernel program challenged in place of the workers; each is counted on one side only. Since
-    /// the agent began, as what the workers count: a sum that fell at a restart would look like a rise.
+    /// What came of requests and responses, with those that the kernel program challenged or found right in place of the workers; each is counted on
+    /// one side only. Since the agent began, as what the workers count: a sum that fell at a restart would look like a rise.
     pub(super) fn outcomes(&self, of_workers: Vec<(Outcome, u64)>, reasons: &[Count; Reason::COUNT]) -> Vec<(Outcome, u64)> {
-        let of_kernel = challenged(reasons).saturating_sub(self.challenged_before);
+        let of_kernel = |reason: Reason| {
+            let slot = reason.slot() as usize;
+            reasons[slot].packets.saturating_sub(self.before[slot].packets)
+        };
         let all = of_workers.into_iter().map(|(outcome, count)| match outcome {
-            Outcome::Challenged => (outcome, count + of_kernel),
+            Outcome::Challenged => (outcome, count + of_kernel(Reason::Challenged)),
+            Outcome::Authenticated => (outcome, count + of_kernel(Reason::Authenticated)),
             _ => (outcome, count),
         });
         all.collect()
@@ -332,15 +334,11 @@ impl Agent {
         *self.changed.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(super) fn set_policy(&self, policy: DefaultPolicy) -> Result<(), DatapathError> {
+    /// Tells the kernel program what strangers get, and that what it knows of callers is over, unless it is of these gateways.
+    pub(super) fn announce(&self, accounts: &Accounts) -> Result<(), DatapathError> {
         self.write_config(|config| {
-            config.default_policy = policy as u32;
-            config.generation = config.generation.wrapping_add(1);
+            config.default_policy = accounts.default_policy as u32;
+            config.generation = accounts.generation;
         })
     }
-}
-
-/// Requests that the kernel program challenged.
-fn challenged(reasons: &[Count; Reason::COUNT]) -> u64 {
-    reasons[Reason::Challenged.slot() as usize].packets
 }

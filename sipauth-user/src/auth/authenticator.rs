@@ -6,7 +6,7 @@ use std::{
 };
 
 use sipauth_common::{
-    challenge::{Challenge, Text},
+    challenge::{Challenge, Nonce, Text},
     sip::{Class, Method, classify_payload},
 };
 
@@ -19,6 +19,7 @@ use super::{
     nonce::{Mint, run},
     registration,
     replay::Replay,
+    uses::Uses,
     verify::Refusal,
 };
 use crate::sip::{Message, ParseError, Response, StartLine, Status};
@@ -34,8 +35,8 @@ pub struct Authenticator {
     pub(super) settings: Arc<Settings>,
     pub(super) mint: Mint,
     pub(super) replay: Replay,
-    /// Of nonces of the kernel program; none where they are not good.
-    pub(super) kernel_replay: Option<Replay>,
+    /// Of nonces of the kernel program; none where they are not good. Their first use, and what further ones were made.
+    pub(super) of_kernel: Option<(Uses, Replay)>,
     pub(super) failures: Failures,
     pub(super) ban: Option<BanRequest>,
     pub(super) diagnosis: Option<Diagnosis>,
@@ -66,7 +67,7 @@ impl Authenticator {
             settings,
             mint,
             replay,
-            kernel_replay: None,
+            of_kernel: None,
             failures,
             ban: None,
             diagnosis: None,
@@ -79,11 +80,11 @@ impl Authenticator {
         }
     }
 
-    /// Takes nonces of the kernel program too. For a worker to which all datagrams of its sources come: else one nonce could be used at
-    /// several.
+    /// Takes nonces of the kernel program too, which has used up those that it finds in `uses`. For a worker to which all datagrams of its
+    /// sources come: else one nonce count could be used at several.
     #[must_use]
-    pub fn with_kernel(mut self) -> Self {
-        self.kernel_replay = Some(Replay::new(self.settings.replay_capacity));
+    pub fn with_kernel(mut self, uses: Uses) -> Self {
+        self.of_kernel = Some((uses, Replay::new(self.settings.replay_capacity)));
         self
     }
 
@@ -92,7 +93,10 @@ impl Authenticator {
     #[must_use]
     pub fn of_kernel(settings: &Settings, realm: &str, keys: &NonceKeys, started: Timestamp, boot_s: u32) -> Option<Challenge> {
         let [status, before, behind] = challenge::parts(&settings.rules, realm)?;
+        let ticks = (settings.rules.nonce_lifetime.as_nanos() >> Nonce::TICK).try_into();
         Some(Challenge {
+            realm_at: challenge::realm_at(&settings.rules),
+            lifetime: ticks.unwrap_or(u32::MAX),
             key: keys.of_kernel(),
             boot_s,
             run: run(started),
@@ -266,6 +270,7 @@ impl Authenticator {
                     flow: Some(FlowGrant {
                         gateway: proof.gateway,
                         lifetime,
+                        caller: proof.caller,
                     }),
                     outcome,
                 }

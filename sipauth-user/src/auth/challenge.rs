@@ -31,16 +31,27 @@ pub(super) const fn status(rules: &DigestRules) -> Status {
     }
 }
 
-/// One header for each algorithm, in the order of the rules.
-pub(super) fn write(response: &mut Response, rules: &DigestRules, realm: &str, nonce: &[u8], stale: bool) {
-    let name: &[u8] = if rules.proxy {
+/// Where in the second of [`parts`] the realm begins.
+pub(super) fn realm_at(rules: &DigestRules) -> u32 {
+    let before = name(rules).len() + REALM.len();
+    u32::try_from(before).unwrap_or(0)
+}
+
+const REALM: &[u8] = b"Digest realm=\"";
+
+const fn name(rules: &DigestRules) -> &'static [u8] {
+    if rules.proxy {
         b"Proxy-Authenticate: "
     } else {
         b"WWW-Authenticate: "
-    };
+    }
+}
+
+/// One header for each algorithm, in the order of the rules.
+pub(super) fn write(response: &mut Response, rules: &DigestRules, realm: &str, nonce: &[u8], stale: bool) {
     for algorithm in &rules.algorithms {
-        response.line(name, |value| {
-            value.copy(b"Digest realm=\"");
+        response.line(name(rules), |value| {
+            value.copy(REALM);
             for byte in realm.bytes().filter(|b| !b.is_ascii_control()) {
                 if matches!(byte, b'"' | b'\\') {
                     value.copy(b"\\");

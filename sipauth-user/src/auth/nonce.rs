@@ -80,7 +80,7 @@ pub(super) enum Issuer {
     /// A worker of ours, in a run that began then.
     Worker { started: Timestamp, number: u16 },
     /// The kernel program, in a run of the agent.
-    Kernel { run: u32 },
+    Kernel { run: u32, number: u32, boot_s: u32, key: [u64; 2] },
 }
 
 /// What a genuine nonce says.
@@ -169,10 +169,14 @@ impl Mint {
         );
         let source = Address::from(source.to_canonical());
         let genuine = |key: &[u64; 2]| bool::from(nonce.mac(*key, &source).ct_eq(&mac));
-        self.of_kernel.iter().flatten().any(genuine).then(|| Nonce {
+        let key = self.of_kernel.iter().flatten().find(|key| genuine(key))?;
+        Some(Nonce {
             issued: Timestamp(nonce.issued_ms()),
             issuer: Issuer::Kernel {
                 run: (nonce.run & 0xffff_ffff) as u32,
+                number: nonce.number(),
+                boot_s: (nonce.run >> 32) as u32,
+                key: *key,
             },
             serial: nonce.serial,
         })

@@ -57,6 +57,22 @@ outcomes! {
 }
 
 impl Outcome {
+    /// Whether credentials were wrong that are counted against who sent them, or would be.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        matches!(
+            self,
+            Self::UnknownUser
+                | Self::RealmMismatch
+                | Self::WrongPassword
+                | Self::WrongAddress
+                | Self::AlgorithmMismatch
+                | Self::QopMismatch
+                | Self::UriMismatch
+                | Self::LockedOut
+        )
+    }
+
     /// Whether a datagram with this outcome reaches the softswitch. Everything else does not.
     #[must_use]
     pub const fn releases(self) -> bool {

@@ -16,7 +16,7 @@ use super::Timestamp;
 
 /// How long the same datagram counts as a retransmission: 64 × T1, which is also how long the softswitch's own
 /// transaction absorbs it instead of making a second call (RFC 3261, 17.1.1.2; RFC 6026, 7.1).
-const RETRANSMISSION: Duration = Duration::from_secs(32);
+pub(super) const RETRANSMISSION: Duration = Duration::from_secs(32);
 /// Transactions that may be in flight with one nonce besides the last, and still be recognised.
 const EARLIER: usize = 3;
 

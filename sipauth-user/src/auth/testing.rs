@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
+use sipauth_common::proof::Caller;
+
 use super::{
     Account, Action, Algorithm, Arrival, Authenticator, DigestRules, Directory, Ha1, NonceKeys, Outcome, Settings, Source, Timestamp,
 };
@@ -188,6 +190,8 @@ pub(crate) struct Bench {
     pub(crate) auth: Authenticator,
     pub(crate) book: Book,
     pub(crate) now: Timestamp,
+    /// What the last action said of the caller; taken out, so that actions can be compared.
+    pub(crate) caller: Option<Caller>,
 }
 
 impl Bench {
@@ -196,6 +200,7 @@ impl Bench {
             auth: authenticator(settings),
             book: Book::default(),
             now: NOW,
+            caller: None,
         }
     }
 
@@ -204,7 +209,12 @@ impl Bench {
     }
 
     pub(crate) fn send_as(&mut self, datagram: &[u8], arrival: &Arrival) -> Action {
-        self.auth.handle(datagram, arrival, &self.book, self.now)
+        let mut action = self.auth.handle(datagram, arrival, &self.book, self.now);
+        self.caller = match &mut action {
+            Action::Release { flow: Some(grant), .. } => grant.caller.take(),
+            _ => None,
+        };
+        action
     }
 
     /// A nonce issued to `source` now.

@@ -2,15 +2,17 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use sipauth_common::{challenge::Text, proof::Caller};
 use subtle::{Choice, ConstantTimeEq as _};
 
 use super::{
     Account, Algorithm, Authenticator, DigestRules, Directory, Outcome, Qop, Source, Timestamp, UriMatch,
     credentials::{Credentials, unescape},
-    digest::{Input, Protection, response},
+    digest::{Hash, Input, Protection, response},
     failures::{Failure, Rules, Standing},
     nonce::{Issuer, Nonce, run},
     replay::{Term, Use, fingerprint},
+    uses::Used,
 };
 use crate::sip::{Message, StartLine};
 
@@ -22,6 +24,8 @@ pub(super) struct Proof {
     pub(super) gateway: u32,
     /// By a retransmission.
     pub(super) again: bool,
+    /// See [`FlowGrant::caller`](super::FlowGrant::caller).
+    pub(super) caller: Option<Caller>,
 }
 
 /// Another challenge is due, or none any more.
@@ -160,17 +164,31 @@ impl Authenticator {
         if !self.is_fresh(&nonce, lifetime, now) {
             return Err(Refusal::stale(Outcome::StaleNonce));
         }
+        // As the kernel program understands it.
+        let plain = method == b"INVITE"
+            && algorithm == Algorithm::Md5
+            && protection.is_some_and(|p| p.body.is_none())
+            && offer.qop.accepts(false)
+            && (source.rules.is_none() && account.rules.is_none() && !with_domain)
+            && account.realm == source.realm;
         let term = Term {
             issued: nonce.issued,
             lifetime,
             one_time: offer.one_time_nonces || rules.one_time_nonces,
         };
         // Where the nonce is used up, the hash was right all the same: the client knows the password and may simply try again.
-        let replay = match (nonce.issuer, &mut self.kernel_replay) {
-            (Issuer::Kernel { .. }, Some(replay)) => replay,
-            _ => &mut self.replay,
+        let used = match (nonce.issuer, &mut self.of_kernel) {
+            (Issuer::Kernel { number, boot_s, key, .. }, Some((uses, further))) => {
+                // The first count is what the kernel program takes too.
+                if count == 1 || term.one_time {
+                    uses.take(&Used { number, boot_s, key }, datagram, from, now)
+                } else {
+                    further.commit(nonce.serial, term, count, print, now)
+                }
+            }
+            _ => self.replay.commit(nonce.serial, term, count, print, now),
         };
-        let again = match replay.commit(nonce.serial, term, count, print, now) {
+        let again = match used {
             Use::First => false,
             Use::Retransmission => true,
             Use::Spent => return Err(Refusal::stale(Outcome::StaleNonce)),
@@ -179,6 +197,7 @@ impl Authenticator {
         Ok(Proof {
             gateway: account.gateway,
             again,
+            caller: plain.then(|| caller(account, &username)).flatten(),
         })
     }
 
@@ -197,7 +216,7 @@ impl Authenticator {
     pub(super) fn is_fresh(&self, nonce: &Nonce, lifetime: Duration, now: Timestamp) -> bool {
         let forgotten = match nonce.issuer {
             Issuer::Worker { .. } => self.replay.forgotten(nonce.serial),
-            Issuer::Kernel { .. } => self.kernel_replay.as_ref().is_none_or(|replay| replay.forgotten(nonce.serial)),
+            Issuer::Kernel { .. } => self.of_kernel.as_ref().is_none_or(|(_, further)| further.forgotten(nonce.serial)),
         };
         self.is_of_this_run(nonce)
             && !forgotten
@@ -211,9 +230,20 @@ impl Authenticator {
     pub(super) fn is_of_this_run(&self, nonce: &Nonce) -> bool {
         match nonce.issuer {
             Issuer::Worker { started, number } => started == self.started && number == self.worker,
-            Issuer::Kernel { run: of } => of == run(self.started) && self.kernel_replay.is_some(),
+            Issuer::Kernel { run: of, .. } => of == run(self.started) && self.of_kernel.is_some(),
         }
     }
+}
+
+/// What the kernel program needs to know; `None` where it has no room for the name.
+fn caller(account: &Account, username: &[u8]) -> Option<Caller> {
+    Some(Caller {
+        until: 0,
+        gateway: account.gateway,
+        generation: 0,
+        username: Text::new(username)?,
+        ha1: account.ha1.get(Hash::Md5, false).try_into().ok()?,
+    })
 }
 
 /// Whether `answer` is these hex digits, in letters of either case; in constant time as to what they are.

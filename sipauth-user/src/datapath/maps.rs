@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
 };
 
 use aya::{
@@ -15,19 +16,20 @@ use sipauth_common::{
     address::Address,
     challenge::Challenge,
     config::{Config, Lane, PortRole},
-    flow::{Ban, Flow, FlowKey},
     policy::{Policy, PortKey},
+    proof::{self, Slot},
     reason::Reason,
     stats::{Bucket, Count, GatewayStats, RateKey},
 };
 
-use super::{DatapathError, prefilter::Prefilter, sys};
+use super::{DatapathError, memory::Words, prefilter::Prefilter, sys};
 
 /// Handles of all maps. All operations take `&self`: the kernel orders them.
 pub struct Maps {
     all: HashMap<&'static str, Handle>,
     pub(super) cpus: usize,
     pub(super) prefilter: Prefilter,
+    pub(super) nonces: Arc<Words>,
 }
 
 /// One map.
@@ -70,7 +72,14 @@ impl Maps {
     fn new(all: HashMap<&'static str, Handle>, cpus: usize) -> Result<Self> {
         let lines: &Handle = &all[abi::MAP_PREFILTER];
         let prefilter = Prefilter::of(&lines.fd, lines.entries).map_err(at(abi::MAP_PREFILTER))?;
-        Ok(Self { all, cpus, prefilter })
+        let count = proof::SLOTS as usize * size_of::<Slot>() / size_of::<u64>();
+        let nonces = Words::of(&all[abi::MAP_NONCES].fd, count).map_err(at(abi::MAP_NONCES))?;
+        Ok(Self {
+            all,
+            cpus,
+            prefilter,
+            nonces: Arc::new(nonces),
+        })
     }
 
     /// The same maps, but for those of which this has another.
@@ -99,11 +108,11 @@ impl Maps {
         self.handle(map).entries
     }
 
-    fn entries<K: aya::Pod, V: aya::Pod>(&self, map: &'static str) -> Result<Vec<(K, V)>> {
+    pub(super) fn entries<K: aya::Pod, V: aya::Pod>(&self, map: &'static str) -> Result<Vec<(K, V)>> {
         sys::entries(self.fd(map), self.capacity(map)).map_err(at(map))
     }
 
-    fn put<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, key: &K, value: &V) -> Result<()> {
+    pub(super) fn put<K: aya::Pod, V: aya::Pod>(&self, map: &'static str, key: &K, value: &V) -> Result<()> {
         sys::update(self.fd(map), key, value).map_err(at(map))
     }
 
@@ -120,7 +129,7 @@ impl Maps {
         sys::lookup(self.fd(map), key).map_err(at(map))
     }
 
-    fn remove<K: aya::Pod>(&self, map: &'static str, key: &K) -> Result<bool> {
+    pub(super) fn remove<K: aya::Pod>(&self, map: &'static str, key: &K) -> Result<bool> {
         sys::delete(self.fd(map), key).map_err(at(map))
     }
 
@@ -239,80 +248,6 @@ impl Maps {
     /// The kernel's answer.
     pub fn delete_port(&self, key: &PortKey) -> Result<bool> {
         self.remove(abi::MAP_PORTS, key)
-    }
-
-    /// Writes an authenticated flow.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn put_flow(&self, key: &FlowKey, flow: &Flow) -> Result<()> {
-        self.put(abi::MAP_FLOWS, key, flow)
-    }
-
-    /// Removes a flow; false where there was none.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn delete_flow(&self, key: &FlowKey) -> Result<bool> {
-        self.remove(abi::MAP_FLOWS, key)
-    }
-
-    /// All flows.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn flows(&self) -> Result<Vec<(FlowKey, Flow)>> {
-        self.entries(abi::MAP_FLOWS)
-    }
-
-    /// Writes when the softswitch last called an address.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn put_peer(&self, address: &Address, seen_ns: u64) -> Result<()> {
-        let _entering = self.prefilter.enter(address);
-        self.put(abi::MAP_PEERS, address, &seen_ns)
-    }
-
-    /// All learned peers, with the time (ns) at which the softswitch last sent them a request.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn peers(&self) -> Result<Vec<(Address, u64)>> {
-        self.entries(abi::MAP_PEERS)
-    }
-
-    /// Forgets a learned peer; false where there was none.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn delete_peer(&self, address: &Address) -> Result<bool> {
-        self.remove(abi::MAP_PEERS, address)
-    }
-
-    /// Writes a ban.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn put_ban(&self, address: &Address, ban: &Ban) -> Result<()> {
-        let _entering = self.prefilter.enter(address);
-        self.put(abi::MAP_BANS, address, ban)
-    }
-
-    /// Removes a ban; false where there was none.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn delete_ban(&self, address: &Address) -> Result<bool> {
-        self.remove(abi::MAP_BANS, address)
-    }
-
-    /// All bans, also those that are over.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn bans(&self) -> Result<Vec<(Address, Ban)>> {
-        self.entries(abi::MAP_BANS)
     }
 
     /// All addresses with their policies.

@@ -9,8 +9,7 @@ mod fill;
 use std::{
     fs::File,
     io::{self, Read as _},
-    os::fd::{AsRawFd as _, OwnedFd},
-    ptr::NonNull,
+    os::fd::OwnedFd,
     sync::{
         Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
@@ -27,7 +26,7 @@ use sipauth_common::{
 
 pub use fill::Fill;
 
-use super::{DatapathError, Maps};
+use super::{DatapathError, Maps, memory::Words};
 
 /// Bits of a table for an entry: between this and twice as many. Of strangers some 2 % are then looked up.
 const BITS_PER_ENTRY: usize = 12;
@@ -44,7 +43,7 @@ type Result<T> = std::result::Result<T, DatapathError>;
 
 /// The map, in this process's memory.
 pub(super) struct Prefilter {
-    words: NonNull<AtomicU64>,
+    words: Words,
     lines: u32,
     /// Held for reading from before bits are set until the entry is written.
     entering: RwLock<()>,
@@ -59,29 +58,10 @@ struct Filled {
     suspended: bool,
 }
 
-// SAFETY: `words` is shared memory that lives as long as `self`, of atomic words.
-unsafe impl Send for Prefilter {}
-// SAFETY: as above.
-unsafe impl Sync for Prefilter {}
-
 impl Prefilter {
     /// Maps the array `map` of `lines` lines.
     pub(super) fn of(map: &OwnedFd, lines: u32) -> io::Result<Self> {
-        // SAFETY: a new mapping of a size that the kernel checks against that of the array.
-        let words = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes(lines),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                map.as_raw_fd(),
-                0,
-            )
-        };
-        if words == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let words = NonNull::new(words.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        let words = Words::of(map, lines as usize * LINE_WORDS)?;
         let prefilter = Self {
             words,
             lines,
@@ -102,8 +82,7 @@ impl Prefilter {
 
     fn at(&self, line: u32, word: usize) -> &AtomicU64 {
         let index = line.min(self.lines - 1) as usize * LINE_WORDS + word % LINE_WORDS;
-        // SAFETY: within the mapping, which has `lines` lines.
-        unsafe { self.words.add(index).as_ref() }
+        &self.words.as_ref()[index]
     }
 
     /// Sets the bits of a single address. What the caller does while he has the answer is not missed.
@@ -199,13 +178,6 @@ impl Prefilter {
     }
 }
 
-impl Drop for Prefilter {
-    fn drop(&mut self) {
-        // SAFETY: the mapping of `of`, which nobody else has.
-        unsafe { libc::munmap(self.words.as_ptr().cast(), bytes(self.lines)) };
-    }
-}
-
 impl Bits for Prefilter {
     fn header(&self) -> Header {
         let word = |word| self.at(0, word).load(Ordering::SeqCst);
@@ -235,10 +207,6 @@ fn table_lines(entries: usize) -> u32 {
 #[must_use]
 pub(super) fn prefilter_lines(entries: usize) -> u32 {
     (1 + 2 * (WIDE_LINES + table_lines(entries))).min(abi::MAX_ENTRIES)
-}
-
-const fn bytes(lines: u32) -> usize {
-    lines as usize * LINE_WORDS * size_of::<u64>()
 }
 
 /// Waits until every program that runs now has ended.

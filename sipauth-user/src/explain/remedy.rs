@@ -37,6 +37,7 @@ pub const fn remedy(reason: Reason) -> &'static str {
         Reason::Challenge | Reason::Challenged => {
             "nothing to do if the gateway knows its password; `sipauth trace ADDRESS` shows what comes of it"
         }
+        Reason::Authenticated => "nothing to do; the kernel program has checked the password in place of the agent",
         Reason::OwnAck => "nothing to do; nobody waits for it",
         Reason::FlowAck => "nothing to do; the agent passes on what belongs to the softswitch",
         Reason::PeerRequest => {

@@ -109,9 +109,9 @@ impl Reason {
 // No `_` arm: a new reason must choose.
 const fn kernel(reason: reason::Reason) -> Option<Termination> {
     use reason::Reason::{
-        AgentDown, BadExtension, BadIpHeader, BadTcpHeader, BadUdpLength, Banned, Challenge, Challenged, DefaultAllow, FailOpen, Flow,
-        FlowAck, Fragment, FragmentUnknown, IpMatch, LaneRate, NoFlow, NotConfigured, NotProtected, OwnAck, Peer, PeerRequest, PortMatch,
-        PortMismatch, PuntPort, ReplyMismatch, ReplyUnknown, SourceRate, TinyFragment, Truncated, UnknownSource,
+        AgentDown, Authenticated, BadExtension, BadIpHeader, BadTcpHeader, BadUdpLength, Banned, Challenge, Challenged, DefaultAllow,
+        FailOpen, Flow, FlowAck, Fragment, FragmentUnknown, IpMatch, LaneRate, NoFlow, NotConfigured, NotProtected, OwnAck, Peer,
+        PeerRequest, PortMatch, PortMismatch, PuntPort, ReplyMismatch, ReplyUnknown, SourceRate, TinyFragment, Truncated, UnknownSource,
     };
     match reason {
         UnknownSource => Some(Termination::Address),
@@ -121,7 +121,7 @@ const fn kernel(reason: reason::Reason) -> Option<Termination> {
         AgentDown => Some(Termination::Unavailable),
         // Passed, or handed to the agent, which has its own word.
         NotProtected | IpMatch | PortMatch | Flow | Peer | DefaultAllow | Fragment | FailOpen | NotConfigured | Challenge | Challenged
-        | FlowAck | PeerRequest | ReplyMismatch | ReplyUnknown => None,
+        | FlowAck | PeerRequest | ReplyMismatch | ReplyUnknown | Authenticated => None,
         // No call could be seen in it.
         OwnAck | Truncated | BadIpHeader | BadUdpLength | BadTcpHeader | BadExtension | TinyFragment | PuntPort | FragmentUnknown
         | NoFlow => None,

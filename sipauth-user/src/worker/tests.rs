@@ -89,7 +89,11 @@ fn reply(response: Vec<u8>) -> Action {
 
 fn release(gateway: u32) -> Action {
     Action::Release {
-        flow: Some(FlowGrant { gateway, lifetime: None }),
+        flow: Some(FlowGrant {
+            gateway,
+            lifetime: None,
+            caller: None,
+        }),
         outcome: Outcome::Authenticated,
     }
 }
@@ -173,7 +177,8 @@ fn a_released_datagram_reaches_the_softswitch_after_its_flow() {
                     source,
                     FlowGrant {
                         gateway: 1,
-                        lifetime: None
+                        lifetime: None,
+                        caller: None,
                     }
                 ))
             );

@@ -41,6 +41,8 @@ fn bench(entry: &'static str) -> Bench {
         status: Text::new(STATUS.as_bytes()).expect("it fits"),
         before: Text::new(BEFORE.as_bytes()).expect("it fits"),
         behind: Text::new(BEHIND.as_bytes()).expect("it fits"),
+        realm_at: u32::try_from(BEFORE.find("sip.example.com").expect("the realm")).expect("small"),
+        lifetime: 4_000,
     };
     bench.programs.maps.set_challenge(&challenge).expect("CHALLENGE");
     bench
@@ -152,6 +154,7 @@ fn a_plain_request_is_answered_with_its_own_headers_and_a_genuine_nonce() {
                 ("two lines of Via", format!("{VIA}{SECOND}"), "", format!("{answered}{SECOND}")),
                 ("without rport", plain, "", no_rport),
                 ("rport before the branch", first.to_owned(), "", rport_first),
+                ("a number in columns", VIA.to_owned(), "Expires:    60\r\n", answered.clone()),
                 ("a tab in a header", VIA.to_owned(), "Subject: a\tb\r\n", answered.clone()),
                 ("a long request", VIA.to_owned(), &long, answered.clone()),
             ]
@@ -228,6 +231,10 @@ fn what_is_not_plain_goes_to_the_agent_as_it_came() {
         ("no Call-ID", whole(&|text| text.replace("i: odd", "x: odd"))),
         ("no CSeq", whole(&|text| text.replace("CSeq:", "DSeq:"))),
         ("no From", whole(&|text| text.replace("FROM:", "FRAM:"))),
+        ("a header without a colon", text(VIA, TO, "Subject\r\n")),
+        ("a header without a name", text(VIA, TO, ": a\r\n")),
+        ("a header without a value", text(VIA, TO, "Subject: \r\n")),
+        ("a name with space behind it", text(VIA, TO, "To : <sip:1@h>\r\n")),
         ("a folded header", text(VIA, TO, "Subject: a\r\n b\r\n")),
         ("a bare line feed", text(VIA, TO, "Subject: a\nb\r\n")),
         ("a bare carriage return", text(VIA, TO, "Subject: a\rb\r\n")),

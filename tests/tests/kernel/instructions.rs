@@ -23,13 +23,13 @@ struct Limit {
 const LIMITS: [Limit; 3] = [
     Limit {
         program: abi::PROGRAM_INGRESS,
-        instructions: 9_600,
-        verified: 800_000,
+        instructions: 15_500,
+        verified: 350_000,
     },
     Limit {
         program: abi::PROGRAM_INGRESS_FRAGS,
-        instructions: 9_600,
-        verified: 800_000,
+        instructions: 15_500,
+        verified: 350_000,
     },
     Limit {
         program: abi::PROGRAM_EGRESS,

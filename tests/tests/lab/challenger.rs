@@ -37,6 +37,7 @@ fn calls_and_registrations_get_through_and_the_agent_sees_their_answers_only() -
             "{what}: each once"
         );
         assert_eq!(moved.reason("own_ack"), 20, "{what}: the ACKs to it end in the kernel too");
+        assert_eq!(moved.reason("authenticated"), 19, "{what}: the agent sees the first call only");
     }
     // Too short for its answer to have room here: veth packs small packets tightly.
     let register = Call::from(Host::PbxPassword).register(Host::PbxPassword.name(), PASSWORD);

@@ -276,3 +276,24 @@ fn real_programs_live_with_the_settings_that_their_makers_knew() -> anyhow::Resu
     }
     Ok(())
 }
+
+/// The agent finds the first call of a client right, and the kernel program those after it.
+#[test]
+fn calls_of_kamailio_as_a_client_are_found_right_by_the_kernel_program() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _napi = lab.receives_from_xdp(Host::Softswitch)?;
+    let switch = Switch::start(&lab)?;
+    let agent = Agent::start(&lab, &["--challenger", "kernel"])?;
+    let host = Host::NatPassword;
+    agent.add_password(host.name(), host.name(), PASSWORD, &[&host.seen_v4().to_string()])?;
+    let site = Site::new(&agent, &switch, host, Via::Udp4)?;
+    let controller = Controller::start(&lab, host, Via::Udp4, site.account())?;
+    switch.wait_for(site.mark, site.via, "REGISTER", 1)?;
+    let outcome = controller.call().times(5, 20).run(&lab)?;
+    assert!(outcome.all_answered(), "{outcome:?} {}", site.what("kamailio"));
+    site.assert_seen("kamailio", 6, &[("REGISTER", 1), ("INVITE", 5), ("ACK", 5), ("BYE", 5)])?;
+    let by_kernel = agent.stats()?.reason("authenticated") - site.before.reason("authenticated");
+    assert_eq!(by_kernel, 4, "{}", site.what("kamailio"));
+    Ok(())
+}

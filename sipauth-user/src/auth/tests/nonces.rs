@@ -12,6 +12,7 @@ fn released() -> Action {
         flow: Some(FlowGrant {
             gateway: 1,
             lifetime: None,
+            caller: None,
         }),
         outcome: Outcome::Authenticated,
     }
@@ -148,6 +149,7 @@ fn a_retransmission_is_released_again_and_any_other_use_is_a_replay() {
     let flow = Some(FlowGrant {
         gateway: 1,
         lifetime: None,
+        caller: None,
     });
     assert_eq!(
         bench.send(&invite, SOURCE),

@@ -9,7 +9,11 @@ const SOURCE: &str = "192.0.2.200:5060";
 
 fn granted(gateway: u32, lifetime: Option<Duration>) -> Action {
     Action::Release {
-        flow: Some(FlowGrant { gateway, lifetime }),
+        flow: Some(FlowGrant {
+            gateway,
+            lifetime,
+            caller: None,
+        }),
         outcome: Outcome::Authenticated,
     }
 }

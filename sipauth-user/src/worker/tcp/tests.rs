@@ -35,6 +35,7 @@ impl Handler for Script {
                 flow: Some(FlowGrant {
                     gateway: 7,
                     lifetime: None,
+                    caller: None,
                 }),
                 outcome: Outcome::Authenticated,
             },
