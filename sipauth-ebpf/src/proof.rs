@@ -21,7 +21,7 @@ use crate::{
     challenge::{
         REQUEST_ROOM,
         headers::{Header, place},
-        search::{Request, sipauth_find},
+        search::{Request, sipauth_find, sipauth_number},
     },
     maps::{CALLERS, CHALLENGE, CONFIG, DRAFT, FLOWS, SCRATCH},
     nonces,
@@ -51,7 +51,7 @@ pub(crate) struct Draft {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn sipauth_proof(len: u32) -> u32 {
-    if sipauth_caller() == 0 || fields::sipauth_fields() == 0 || sipauth_named() == 0 {
+    if sipauth_caller() == 0 || sipauth_sound(len) == 0 || fields::sipauth_fields() == 0 || sipauth_named() == 0 {
         return 0;
     }
     let nonce = sipauth_nonce();
@@ -91,6 +91,31 @@ extern "C" fn sipauth_caller() -> u32 {
     let known = caller.generation == config.generation && now < caller.until;
     // A registration's flow is for the agent to turn into a call's.
     u32::from(known && caller.gateway == flow.gateway && caller.gateway != 0 && flow.expires == u64::MAX)
+}
+
+/// Whether the message is one that the agent does not find fault with (`sip::Message::read`), as far as its headers' lines did not show that: it is
+/// an INVITE, by its CSeq too, and has all of its body.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sipauth_sound(len: u32) -> u32 {
+    let Some(request) = Request::get() else { return 0 };
+    let (cseq, end) = place(Header::CSeq);
+    let number = sipauth_number(cseq as u32 + 5);
+    // Its method ends the line.
+    let method = end.wrapping_sub(9);
+    if number >> 32 != method as u64
+        || request.word(method) != Some(sip::pack(b" INVITE\r", 0, 8))
+        || request.word(0).is_none_or(|word| word << 8 != sip::pack(b"INVITE ", 0, 7) << 8)
+    {
+        return 0;
+    }
+    let (length, end) = place(Header::ContentLength);
+    if end == 0 {
+        return 1;
+    }
+    let (_, body) = place(Header::Blank);
+    let number = sipauth_number(sipauth_find(length as u32, end as u32, b':'.into()) + 1);
+    u32::from((number >> 32) as usize + 2 == end && number & 0xffff_ffff <= u64::from(len).wrapping_sub(body as u64))
 }
 
 /// Whether the credentials are those of the caller, the realm is ours, and the rest says what it must.
@@ -145,8 +170,7 @@ extern "C" fn sipauth_nonce() -> u64 {
     1 << 32 | u64::from(nonce.number())
 }
 
-/// Whether the digest-uri is the Request-URI, or names its server alone (the agent's `is_server_of`, without what is rare), and the CSeq is an
-/// INVITE's.
+/// Whether the digest-uri is the Request-URI, or names its server alone (the agent's `is_server_of`, without what is rare).
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn sipauth_uri() -> u32 {
@@ -155,17 +179,9 @@ extern "C" fn sipauth_uri() -> u32 {
     };
     let digest = draft.proof.value(Field::Uri);
     let (_, line) = place(Header::Start);
-    let (_, cseq) = place(Header::CSeq);
     // Behind the method, and before ` SIP/2.0` with the line's end.
     let (begin, end) = (7, line.wrapping_sub(10));
-    if line < 24
-        || request.word(0).is_none_or(|word| word << 8 != sip::pack(b"INVITE ", 0, 7) << 8)
-        || cseq < 16
-        || request.word(cseq - 9) != Some(sip::pack(b" INVITE\r", 0, 8))
-    {
-        return 0;
-    }
-    if end - begin > URI || digest.len > URI || request.word(end).is_none_or(|word| word as u8 != b' ') {
+    if line < 24 || end - begin > URI || digest.len > URI || request.word(end).is_none_or(|word| word as u8 != b' ') {
         return 0;
     }
     // In one piece to everybody.

@@ -60,7 +60,7 @@ impl XdpMode {
     }
 }
 
-/// Who challenges requests without credentials.
+/// Who challenges requests without credentials, and checks the passwords of sources that called lately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Challenger {

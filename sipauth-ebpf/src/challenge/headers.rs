@@ -20,6 +20,10 @@ pub(crate) enum Header {
     Credentials = 6,
     /// The request line.
     Start = 7,
+    ContentLength = 8,
+    Expires = 9,
+    /// The blank line.
+    Blank = 10,
 }
 
 /// Answers of [`sipauth_headers`], which can return a number only. Not plain: it is for the agent.
@@ -30,7 +34,7 @@ pub(super) const PLAIN: u32 = 1;
 pub(super) const WITH_CREDENTIALS: u32 = 2;
 
 /// A power of two above the last header.
-pub(super) const SLOTS: usize = 8;
+pub(super) const SLOTS: usize = 16;
 /// Lines of a request that are looked at; few have more.
 const LINES: usize = 40;
 
@@ -55,10 +59,12 @@ pub(super) extern "C" fn sipauth_headers(len: u32) -> u32 {
     draft.end[Header::Start as usize] = at as u32;
     let mut vias_end = 0;
     for _ in 0..LINES {
-        let (Some(bytes), Some(name)) = (request.word(at), request.lower(at)) else {
+        let (Some(bytes), Some(name), Some(more)) = (request.word(at), request.lower(at), request.lower(at + 8)) else {
             return ODD;
         };
         if bytes & 0xffff == END {
+            draft.at[Header::Blank as usize] = at as u32;
+            draft.end[Header::Blank as usize] = at as u32 + 2;
             return if at + 2 > len as usize || !complete(draft) {
                 ODD
             } else if draft.end[Header::Credentials as usize] == 0 {
@@ -75,7 +81,7 @@ pub(super) extern "C" fn sipauth_headers(len: u32) -> u32 {
         if end == 0 {
             return ODD;
         }
-        match header(name) {
+        match header(name, more) {
             Some(Header::Via) => {
                 if draft.end[Header::TopVia as usize] == 0 {
                     draft.at[Header::Via as usize] = at as u32;
@@ -101,14 +107,14 @@ pub(super) extern "C" fn sipauth_headers(len: u32) -> u32 {
     ODD
 }
 
-/// Where the header's line that begins at `from` ends, as [`search::sipauth_line`]; 0 also where its name has space behind it, so that it is
-/// another to others, or where it has no name or no value.
+/// Where the header's line that begins at `from` ends, as [`search::sipauth_line`]; 0 also where its name has space behind it or a tab in it, so
+/// that it is another to others, or where it has no name or no value.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn sipauth_header(from: u32, len: u32) -> u32 {
     let end = search::sipauth_line(from, len);
     let colon = search::sipauth_find(from, end, b':'.into());
-    if end == 0 || colon <= from {
+    if end == 0 || colon <= from || search::sipauth_find(from, colon, b'\t'.into()) != 0 {
         return 0;
     }
     let word = match search::Request::get() {
@@ -116,7 +122,7 @@ extern "C" fn sipauth_header(from: u32, len: u32) -> u32 {
         None => None,
     };
     let Some(around) = word else { return 0 };
-    if matches!(around as u8, b' ' | b'\t') {
+    if around as u8 == b' ' {
         return 0;
     }
     // Some clients write their numbers in columns.
@@ -139,9 +145,9 @@ const fn complete(draft: &super::Draft) -> bool {
         && draft.end[Header::CSeq as usize] != 0
 }
 
-/// By name or its short form (RFC 3261, 7.3.3), the first eight bytes of the line in lower case.
+/// By name or its short form (RFC 3261, 7.3.3), the first eight bytes of the line and the next in lower case.
 #[inline(always)]
-const fn header(line: u64) -> Option<Header> {
+const fn header(line: u64, more: u64) -> Option<Header> {
     if begins(line, b"via:") || begins(line, b"v:") {
         Some(Header::Via)
     } else if begins(line, b"from:") || begins(line, b"f:") {
@@ -152,6 +158,10 @@ const fn header(line: u64) -> Option<Header> {
         Some(Header::CallId)
     } else if begins(line, b"cseq:") {
         Some(Header::CSeq)
+    } else if begins(line, b"expires:") {
+        Some(Header::Expires)
+    } else if begins(line, b"l:") || begins(line, b"content-") && begins(more, b"length:") {
+        Some(Header::ContentLength)
     } else if line == sip::pack(b"authoriz", 0, 8) || line == sip::pack(b"proxy-au", 0, 8) {
         // Or what may look like them to others.
         Some(Header::Credentials)

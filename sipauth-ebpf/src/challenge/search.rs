@@ -51,7 +51,7 @@ impl Request {
 }
 
 /// Where the line that begins at `from` ends: the offset behind its CR LF. 0 where there is none within `len` bytes, or a
-/// control character other than a tab before it.
+/// control character other than a tab before it (DEL is one).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn sipauth_line(from: u32, len: u32) -> u32 {
@@ -60,7 +60,7 @@ pub(crate) extern "C" fn sipauth_line(from: u32, len: u32) -> u32 {
         // In even steps: an offset that depends on what was read would be a state of its own for the verifier.
         let at = from as usize + 8 * i;
         let Some(bytes) = request.word(at) else { return 0 };
-        let found = control(bytes);
+        let found = control(bytes) | zero(bytes ^ 0x7f7f_7f7f_7f7f_7f7f);
         if found != 0 {
             let at = at + first(found);
             return match request.word(at) {
@@ -73,6 +73,7 @@ pub(crate) extern "C" fn sipauth_line(from: u32, len: u32) -> u32 {
 }
 
 const HIGHEST: u64 = 0x8080_8080_8080_8080;
+const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// The highest bit of each byte that is below a space and no tab. Sums of seven bits, so that no byte carries into the next.
 #[inline(always)]
@@ -81,6 +82,12 @@ const fn control(bytes: u64) -> u64 {
     let no_tab = bytes ^ 0x0909_0909_0909_0909;
     let no_tab = ((no_tab & !HIGHEST) + !HIGHEST) | no_tab;
     !(from_space | bytes) & no_tab & HIGHEST
+}
+
+/// The highest bit of the first byte that is zero, and of none before it; of those above it perhaps.
+#[inline(always)]
+const fn zero(bytes: u64) -> u64 {
+    bytes.wrapping_sub(ONES) & !bytes & HIGHEST
 }
 
 /// The first byte of those whose highest bit is set; there is one.
@@ -114,7 +121,6 @@ pub(crate) extern "C" fn sipauth_seek(from: u32, to: u32, wanted: u64, mask: u64
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn sipauth_find(from: u32, to: u32, byte: u32) -> u32 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
     let Some(request) = Request::get() else { return 0 };
     for i in 0..REQUEST_ROOM / 8 {
         // In even steps, as above.
@@ -123,12 +129,34 @@ pub(crate) extern "C" fn sipauth_find(from: u32, to: u32, byte: u32) -> u32 {
             return 0;
         }
         let Some(bytes) = request.word(at) else { return 0 };
-        let other = bytes ^ ONES.wrapping_mul(u64::from(byte & 0xff));
-        // Of a byte that is zero the highest bit; above the first there may be false ones.
-        let found = other.wrapping_sub(ONES) & !other & HIGHEST;
+        let found = zero(bytes ^ ONES.wrapping_mul(u64::from(byte & 0xff)));
         if found != 0 {
             let at = at + first(found);
             return if at < to as usize { at as u32 } else { 0 };
+        }
+    }
+    0
+}
+
+/// The number of up to nine digits at an offset, behind spaces where it has any, and above it the offset behind it; 0 where there is none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn sipauth_number(from: u32) -> u64 {
+    let Some(request) = Request::get() else { return 0 };
+    let (mut number, mut digits) = (0_u64, 0_u32);
+    for i in 0..16_u32 {
+        let Some(bytes) = request.word(from as usize + i as usize) else {
+            return 0;
+        };
+        match bytes as u8 {
+            b' ' if digits == 0 => {}
+            digit @ b'0'..=b'9' if digits < 9 => {
+                number = number * 10 + u64::from(digit - b'0');
+                digits += 1;
+            }
+            b'0'..=b'9' => return 0,
+            _ if digits == 0 => return 0,
+            _ => return number | u64::from(from + i) << 32,
         }
     }
     0

@@ -57,9 +57,8 @@ pub(super) extern "C" fn sipauth_fields() -> u32 {
     let (Some(draft), Some(request)) = (DRAFT.get_ptr_mut(0), Request::get()) else {
         return 0;
     };
-    // SAFETY: this CPU's own element, which no one else uses while this packet is on its way.
-    let draft = unsafe { &mut (*draft).proof };
-    draft.end = [0; SLOTS];
+    // SAFETY: this CPU's own element, which no one else uses while this packet is on its way. No reference is kept: `sipauth_field` writes there.
+    unsafe { (&raw mut (*draft).proof.end).write([0; SLOTS]) };
     let (line, end) = place(Header::Credentials);
     let Some(first) = first(request, line) else { return 0 };
     if sipauth_find(line as u32, end as u32, b'\\'.into()) != 0 {
@@ -72,7 +71,7 @@ pub(super) extern "C" fn sipauth_fields() -> u32 {
             return 0;
         }
         if at == LAST {
-            return u32::from(complete(draft));
+            return u32::from(DRAFT.get(0).is_some_and(|draft| complete(&draft.proof)));
         }
     }
     0
@@ -90,7 +89,7 @@ extern "C" fn sipauth_field(at: u32, end: u32) -> u32 {
     let (Some(draft), Some(request)) = (DRAFT.get_ptr_mut(0), Request::get()) else {
         return ODD;
     };
-    // SAFETY: as above.
+    // SAFETY: this CPU's own element, as above.
     let draft = unsafe { &mut (*draft).proof };
     let at = at as usize;
     let (Some(name), Some(more)) = (request.lower(at), request.lower(at + 8)) else {

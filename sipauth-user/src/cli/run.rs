@@ -56,7 +56,7 @@ pub struct RunArgs {
     /// Answer refused TCP connections by a reset, instead of silence
     #[arg(long)]
     pub tcp_reset: bool,
-    /// Who challenges requests without credentials; auto: the kernel program, but not on veth pairs [default: auto]
+    /// Who challenges, and checks the passwords of who called lately; auto: the kernel program, but not on veth pairs [default: auto]
     #[arg(long, value_enum)]
     pub challenger: Option<Challenger>,
     /// Realm of challenges and of new gateways [default: sipauth]
