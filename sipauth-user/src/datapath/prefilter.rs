@@ -293,18 +293,32 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn keep_prefilter(&self) -> Result<bool> {
-        let due = {
+        let (suspended, age, before) = {
             let filled = self.prefilter.filled.lock().unwrap_or_else(PoisonError::into_inner);
-            let full = self.prefilter.bits().is_none_or(|(bits, set)| {
-                // Where it is as large as it can be and full of what is there, another one would be no better.
-                set * 100 > bits * FULL && set > filled.set + filled.set / 4
-            });
-            !filled.suspended && (full || filled.at.elapsed() > RENEWAL)
+            (filled.suspended, filled.at.elapsed(), filled.set)
         };
+        let full = match self.prefilter.bits() {
+            // Where it is as large as it can be and full of what is there, another one would be no better.
+            Some((bits, set)) if set * 100 > bits * FULL => set > before + before / 4 || self.prefilter_is_small()?,
+            Some(_) => false,
+            None => true,
+        };
+        let due = !suspended && (full || age > RENEWAL);
         if due {
             self.renew_prefilter()?;
         }
         Ok(due)
+    }
+
+    /// Whether there is more than the table was made for, and a larger one can be had: much may have come while it was filled.
+    fn prefilter_is_small(&self) -> Result<bool> {
+        let (lines, room) = (self.prefilter.header().current.lines(), self.prefilter.room());
+        if lines >= room {
+            return Ok(false);
+        }
+        let mut entries = 0;
+        self.visit_sources(|source| entries += source.blocks())?;
+        Ok(table_lines(entries).min(room) > lines)
     }
 
     /// Whether there is a table.

@@ -1,6 +1,6 @@
 //! The prefilter: it rules out strangers, never anybody that a map has, and a bit too many changes nothing.
 
-use sipauth_common::{decide::Lookup as _, flow::Ban, policy::modes, prefilter::Possible, reason::Reason};
+use sipauth_common::{address::Address, decide::Lookup as _, flow::Ban, policy::modes, prefilter::Possible, reason::Reason};
 use sipauth_tests::{frame::Frame, require_root};
 
 use crate::bench::{Bench, ENTRIES, HOUR, address, policy, populate};
@@ -107,6 +107,37 @@ fn a_full_prefilter_grows_and_then_rules_out_strangers_again() {
     for n in (0..20_000u32).step_by(997) {
         let at = std::net::Ipv4Addr::from(0x0a00_0000 + n * 3).to_string();
         assert_eq!(bench.check(&at, &from(&at)).reason, Reason::IpMatch);
+    }
+}
+
+/// The table is made for what was there when it was begun.
+#[test]
+fn what_comes_while_it_is_filled_makes_it_grow_the_next_time() {
+    require_root!();
+    let bench = Bench::new(ENTRIES[0]);
+    let maps = &bench.programs.maps;
+    let nets: Vec<Address> = (0..1_000_u32)
+        .map(|n| Address::from_v4((0x0a00_0000 + (n << 16)).to_be()))
+        .collect();
+    for round in 0..8 {
+        maps.renew_prefilter().expect("PREFILTER");
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for net in &nets {
+                    maps.put_net(net, 96 + 16, &policy(1, modes::IP)).expect("NETS_V4");
+                }
+            });
+            while !writer.is_finished() {
+                maps.renew_prefilter().expect("PREFILTER");
+            }
+        });
+        maps.keep_prefilter().expect("PREFILTER");
+        let fill = maps.prefilter_fill();
+        assert!(fill.bits < 0.4, "{fill:?} in round {round}");
+        assert!(!maps.keep_prefilter().expect("PREFILTER"), "once is enough");
+        for net in &nets {
+            assert!(maps.delete_net(net, 96 + 16).expect("NETS_V4"));
+        }
     }
 }
 
