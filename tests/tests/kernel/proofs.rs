@@ -628,7 +628,7 @@ fn nothing_passes_that_the_agent_refuses() {
     let mut runner = TestRunner::default();
     let shapes = (edits, any::<bool>(), any::<bool>(), any::<prop::sample::Index>());
     // `PROPTEST_CASES` makes it more.
-    let cases = 6 * ProptestConfig::default().cases;
+    let cases = 2 * ProptestConfig::default().cases;
     while n < cases {
         let (edits, server, shuffled, turn) = shapes.new_tree(&mut runner).expect("a value").current();
         n += 1;
