@@ -3,11 +3,13 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Barrier,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
+    time::{Duration, Instant},
 };
 
+use aya::programs::{TestRun as _, TestRunOptions};
 use md5::{Digest as _, Md5};
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use sipauth_common::{
@@ -23,7 +25,7 @@ use sipauth_common::{
 use sipauth_tests::{frame::Frame, require_root};
 use sipauth_user::auth::{Account, Action, Arrival, Authenticator, Directory, Ha1, NonceKeys, Outcome, Settings, Source, Timestamp, Uses};
 
-use crate::bench::{Bench, ENTRIES, PASS, address, policy, stay_on_one_cpu};
+use crate::bench::{Bench, ENTRIES, PASS, address, policy, stay_on, stay_on_one_cpu};
 
 const REALM: &str = "sip.example.com";
 const USERNAME: &str = "gw1";
@@ -589,6 +591,56 @@ fn a_nonce_is_good_for_its_time_and_in_its_run_and_as_long_as_its_use_is_remembe
         let sent = frame(&invite(URI, "ahead", 2, &Answer::default().header(&text(&ahead, key))));
         assert!(!passes(&mut bench, entry, &sent), "{entry}: of a time to come");
     }
+}
+
+/// The same request at two CPUs at once, and at a worker of the agent.
+#[test]
+fn of_all_who_use_a_nonce_at_the_same_time_one_has_it() {
+    require_root!();
+    stay_on_one_cpu();
+    let mut bench = bench(ENTRIES[0]);
+    let requests: Vec<Frame> = (0..300)
+        .map(|n| {
+            let call = format!("r{n}");
+            let nonce = challenged(&mut bench, &call);
+            frame(&invite(URI, &call, 2, &Answer::default().header(&nonce)))
+        })
+        .collect();
+    let before = bench.stats()[Reason::Authenticated as usize].packets;
+    let uses = Uses::new(bench.programs.maps.nonces());
+    let program = &*bench.programs.ingress().expect("the program");
+    let barrier = Barrier::new(3);
+    let by_agent = std::thread::scope(|scope| {
+        for cpu in 0..2 {
+            let (requests, barrier) = (&requests, &barrier);
+            scope.spawn(move || {
+                // Where there is one only, they take turns.
+                let _ = stay_on(cpu);
+                for (n, request) in (0..).zip(requests) {
+                    let (bytes, mut out) = (request.bytes(), vec![0; 4_096]);
+                    barrier.wait();
+                    // Sometimes the agent, which takes longer to begin, is first.
+                    let begun = Instant::now();
+                    while begun.elapsed() < Duration::from_micros(n % 50 * 20) {}
+                    let options = TestRunOptions {
+                        data_in: Some(&bytes),
+                        data_out: Some(&mut out),
+                        ..TestRunOptions::default()
+                    };
+                    program.test_run(options).expect("a test run");
+                }
+            });
+        }
+        let mut by_agent = 0;
+        for request in &requests {
+            barrier.wait();
+            by_agent += u64::from(agent(uses.clone(), &request.payload).outcome() == Outcome::Authenticated);
+        }
+        by_agent
+    });
+    let by_kernel = bench.stats()[Reason::Authenticated as usize].packets - before;
+    println!("{by_kernel} by the kernel program, {by_agent} by the agent");
+    assert_eq!(by_kernel + by_agent, 300);
 }
 
 /// Whatever is changed in a right request, what the program lets through the agent would have let through.
