@@ -29,8 +29,8 @@ enum By {
 
 impl<'a> Caller<'a> {
     /// Of a gateway that may call from anywhere.
-    fn new(lab: &'a Lab) -> anyhow::Result<Self> {
-        let agent = Agent::start(lab, KERNEL)?;
+    fn new(lab: &'a Lab, options: &[&str]) -> anyhow::Result<Self> {
+        let agent = Agent::start(lab, &[KERNEL, options].concat())?;
         agent.add_password(USER, USER, PASSWORD, &[])?;
         Ok(Self { lab, agent, calls: 0 })
     }
@@ -77,7 +77,7 @@ fn a_new_password_or_a_removed_gateway_or_a_new_agent_ends_what_the_kernel_progr
     let lab = lab();
     let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
     let _napi = lab.receives_from_xdp(Host::Softswitch)?;
-    let mut caller = Caller::new(&lab)?;
+    let mut caller = Caller::new(&lab, &[])?;
     assert_eq!(caller.by(PASSWORD)?, By::Agent);
     assert_eq!(caller.by(PASSWORD)?, By::Kernel);
     // Any change of gateways, of whichever.
@@ -118,7 +118,7 @@ fn what_either_has_used_no_other_request_can_use() -> anyhow::Result<()> {
     let lab = lab();
     let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
     let _napi = lab.receives_from_xdp(Host::Softswitch)?;
-    let mut caller = Caller::new(&lab)?;
+    let mut caller = Caller::new(&lab, &[])?;
     for expected in [By::Agent, By::Kernel, By::Kernel] {
         let (by, statuses, request) = caller.call(PORT, PASSWORD)?;
         assert_eq!(by, expected);
@@ -150,14 +150,14 @@ fn who_fails_is_counted_and_locked_out_though_he_is_known() -> anyhow::Result<()
     let lab = lab();
     let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
     let _napi = lab.receives_from_xdp(Host::Softswitch)?;
-    let mut caller = Caller::new(&lab)?;
+    let mut caller = Caller::new(&lab, &["--ban-limit", "2"])?;
     assert_eq!(caller.by(PASSWORD)?, By::Agent);
     assert_eq!(caller.by(PASSWORD)?, By::Kernel);
     assert_eq!(caller.by("a guess")?, By::Nobody);
     assert_eq!(caller.by(PASSWORD)?, By::Agent, "the agent looks at him again");
     assert_eq!(caller.by(PASSWORD)?, By::Kernel);
-    // Guesses between right calls: three limits of six, of which one is used up.
-    for guess in 2..=18 {
+    // Guesses between right calls: three limits of two, of which one is used up.
+    for guess in 2..=6 {
         assert_eq!(caller.by("a guess")?, By::Nobody, "{guess}");
     }
     let before = caller.agent.stats()?.authentication("locked_out");
