@@ -41,6 +41,20 @@ pub struct PacketView {
     pub content: Content,
 }
 
+impl PacketView {
+    /// The flow that it belongs to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn flow_key(&self) -> FlowKey {
+        FlowKey {
+            address: self.source,
+            port: self.source_port,
+            protocol: self.content.protocol(),
+            reserved: 0,
+        }
+    }
+}
+
 /// What a packet carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Content {
@@ -397,13 +411,7 @@ fn softswitch_connection<L: Lookup>(packet: &PacketView, maps: &L, config: &Conf
 
 #[inline(always)]
 fn live_flow<L: Lookup>(packet: &PacketView, maps: &L, config: &Config) -> Option<Flow> {
-    let key = FlowKey {
-        address: packet.source,
-        port: packet.source_port,
-        protocol: packet.content.protocol(),
-        reserved: 0,
-    };
-    match maps.flow(&key) {
+    match maps.flow(&packet.flow_key()) {
         Some(flow) if flow.is_live(maps.now(), config.flow_idle_ns) => Some(flow),
         _ => None,
     }

@@ -53,8 +53,8 @@ pub struct Slot {
     /// The nonce's number (upper half), and when it was used, by [`moment`] (lower half). Taken by an atomic exchange: whoever has it has
     /// used the nonce.
     pub claim: u64,
-    /// The [`Print`] of what used it; written behind the claim.
-    pub print: u64,
+    /// The [`Fingerprint`] of what used it; written behind the claim.
+    pub fingerprint: u64,
 }
 const _: () = assert!(size_of::<Slot>() == 16);
 pod!(Slot);
@@ -126,9 +126,9 @@ const fn since(later: u32, earlier: u32) -> u32 {
 /// What makes a datagram the same as another: a keyed hash over its source port and all of its bytes (SipHash-2-4, with the key of the
 /// nonces). A nonce is bound to the address.
 #[derive(Clone, Copy)]
-pub struct Print(SipHash);
+pub struct Fingerprint(SipHash);
 
-impl Print {
+impl Fingerprint {
     /// Of a datagram from this port.
     #[inline(always)]
     #[must_use]
@@ -155,14 +155,14 @@ impl Print {
     #[must_use]
     pub fn of(key: [u64; 2], port: u16, datagram: &[u8]) -> u64 {
         let (words, rest) = datagram.as_chunks();
-        let print = words
-            .iter()
-            .fold(Self::new(key, port), |print, word| print.word(u64::from_le_bytes(*word)));
+        let fingerprint = words.iter().fold(Self::new(key, port), |fingerprint, word| {
+            fingerprint.word(u64::from_le_bytes(*word))
+        });
         let mut last = [0; 8];
         for (to, from) in last.iter_mut().zip(rest) {
             *to = *from;
         }
-        print.finish(u64::from_le_bytes(last), datagram.len())
+        fingerprint.finish(u64::from_le_bytes(last), datagram.len())
     }
 }
 
@@ -229,18 +229,18 @@ mod tests {
     }
 
     #[test]
-    fn a_print_follows_port_key_length_and_every_byte() {
+    fn a_fingerprint_follows_port_key_length_and_every_byte() {
         let text = b"INVITE sip:100@192.0.2.1 SIP/2.0 and so on";
-        let print = Print::of([1, 2], 5060, text);
-        assert_eq!(print, Print::of([1, 2], 5060, text));
-        assert_ne!(print, Print::of([1, 2], 5061, text));
-        assert_ne!(print, Print::of([1, 3], 5060, text));
-        assert_ne!(print, Print::of([1, 2], 5060, &text[..text.len() - 1]));
-        assert_ne!(print, Print::of([1, 2], 5060, &[&text[..], b"\0"].concat()));
+        let fingerprint = Fingerprint::of([1, 2], 5060, text);
+        assert_eq!(fingerprint, Fingerprint::of([1, 2], 5060, text));
+        assert_ne!(fingerprint, Fingerprint::of([1, 2], 5061, text));
+        assert_ne!(fingerprint, Fingerprint::of([1, 3], 5060, text));
+        assert_ne!(fingerprint, Fingerprint::of([1, 2], 5060, &text[..text.len() - 1]));
+        assert_ne!(fingerprint, Fingerprint::of([1, 2], 5060, &[&text[..], b"\0"].concat()));
         for at in 0..text.len() {
             let mut other = *text;
             other[at] ^= 0x80;
-            assert_ne!(print, Print::of([1, 2], 5060, &other), "{at}");
+            assert_ne!(fingerprint, Fingerprint::of([1, 2], 5060, &other), "{at}");
         }
     }
 }

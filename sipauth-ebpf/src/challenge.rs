@@ -65,7 +65,7 @@ pub(crate) fn answer(ctx: *mut xdp_md, packet: &Packet, parsed: &Parsed, decisio
     if unsafe { bpf_probe_read_kernel(message.cast(), len as u32, at as *const _) } != 0 {
         return decision;
     }
-    match headers::sipauth_headers(len as u32) {
+    match headers::sipauth_headers(len as u32, u32::from(may_be_proven(&parsed.view, &decision))) {
         headers::PLAIN => {
             let length = sipauth_draft();
             // SAFETY: the context is the one that the kernel called the program with.
@@ -73,9 +73,7 @@ pub(crate) fn answer(ctx: *mut xdp_md, packet: &Packet, parsed: &Parsed, decisio
                 return challenged(decision);
             }
         }
-        headers::WITH_CREDENTIALS if may_be_proven(&parsed.view, &decision) && proof::sipauth_proof(len as u32) != 0 => {
-            return proven(decision);
-        }
+        headers::WITH_CREDENTIALS if proof::sipauth_proof(len as u32) != 0 => return proven(decision),
         _ => {}
     }
     decision

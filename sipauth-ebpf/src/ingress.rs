@@ -8,7 +8,6 @@ use aya_ebpf::{
 use sipauth_common::{
     config::flags,
     decide::{Content, Decision, Lookup},
-    flow::FlowKey,
     reason::{Reason, Verdict},
 };
 
@@ -115,14 +114,7 @@ fn budget(parsed: &Parsed, decision: Decision) -> Decision {
 /// Keeps a flow in use alive.
 #[inline(always)]
 fn refresh(parsed: &Parsed, maps: &Maps) {
-    let view = &parsed.view;
-    let key = FlowKey {
-        address: view.source,
-        port: view.source_port,
-        protocol: view.content.protocol(),
-        reserved: 0,
-    };
-    if let Some(flow) = FLOWS.get_ptr_mut(key) {
+    if let Some(flow) = FLOWS.get_ptr_mut(parsed.view.flow_key()) {
         // SAFETY: the map's element; one aligned store that any other writer may overtake, see `Flow`.
         unsafe { (*flow).seen = maps.now() };
     }

@@ -19,10 +19,10 @@ pub(crate) fn next(strangers: bool) -> Option<u32> {
     Some(last(before.wrapping_add(1), strangers))
 }
 
-/// Uses up the nonce of a number at a time (`CLOCK_MONOTONIC`, ns), for the datagram with this print. False where it was used, or that may
+/// Uses up the nonce of a number at a time (`CLOCK_MONOTONIC`, ns), for the datagram with this fingerprint. False where it was used, or that may
 /// be forgotten.
 #[inline(always)]
-pub(crate) fn take(number: u32, now: u64, print: u64) -> bool {
+pub(crate) fn take(number: u32, now: u64, fingerprint: u64) -> bool {
     let (Some(first), Some(slot)) = (NONCES.get_ptr_mut(counter(number)), NONCES.get_ptr_mut(place(number))) else {
         return false;
     };
@@ -32,7 +32,7 @@ pub(crate) fn take(number: u32, now: u64, print: u64) -> bool {
         let claim = (&raw const (*slot).claim).read_volatile();
         match state(number, made, claim, now) {
             State::Free(mine) if exchange(slot, claim, mine) => {
-                (&raw mut (*slot).print).write_volatile(print);
+                (&raw mut (*slot).fingerprint).write_volatile(fingerprint);
                 true
             }
             _ => false,

@@ -12,8 +12,7 @@ mod fields;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel};
 use sipauth_common::{
     challenge::{NONCE_TEXT, Nonce, unhex},
-    flow::FlowKey,
-    proof::{Caller, Print, USERNAME_ROOM},
+    proof::{Caller, Fingerprint, USERNAME_ROOM},
     sip,
 };
 
@@ -58,9 +57,9 @@ pub(crate) extern "C" fn sipauth_proof(len: u32) -> u32 {
     if nonce == 0 || sipauth_uri() == 0 || !digest::is_right() {
         return 0;
     }
-    let print = sipauth_print(len);
+    let fingerprint = sipauth_fingerprint(len);
     // SAFETY: the helper has no preconditions.
-    u32::from(nonces::take(nonce as u32, unsafe { bpf_ktime_get_ns() }, print))
+    u32::from(nonces::take(nonce as u32, unsafe { bpf_ktime_get_ns() }, fingerprint))
 }
 
 /// Finds what the agent said of the packet's source, while its flow is a call's.
@@ -70,12 +69,7 @@ extern "C" fn sipauth_caller() -> u32 {
     let (Some(draft), Some(parsed), Some(config)) = (DRAFT.get_ptr_mut(0), SCRATCH.get(0), CONFIG.get(0)) else {
         return 0;
     };
-    let key = FlowKey {
-        address: parsed.view.source,
-        port: parsed.view.source_port,
-        protocol: parsed.view.content.protocol(),
-        reserved: 0,
-    };
+    let key = parsed.view.flow_key();
     // SAFETY: as in `maps`: the one is copied at once, of the other two words are read.
     let (Some(caller), Some(flow)) = (unsafe { (CALLERS.get(key), FLOWS.get(key)) }) else {
         return 0;
@@ -224,24 +218,24 @@ extern "C" fn sipauth_uri() -> u32 {
 
 const SCHEME: u32 = sip::pack(b"sip:", 0, 4) as u32;
 
-/// The print of the request whose `len` bytes are in the map.
+/// The fingerprint of the request whose `len` bytes are in the map.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn sipauth_print(len: u32) -> u64 {
+extern "C" fn sipauth_fingerprint(len: u32) -> u64 {
     let (Some(challenge), Some(parsed), Some(request)) = (CHALLENGE.get(0), SCRATCH.get(0), Request::get()) else {
         return 0;
     };
     let len = len as usize;
-    let mut print = Print::new(challenge.key, parsed.view.source_port);
+    let mut fingerprint = Fingerprint::new(challenge.key, parsed.view.source_port);
     for i in 0..REQUEST_ROOM / 8 {
         let at = 8 * i;
         let word = request.word(at).unwrap_or(0);
         if at + 8 > len {
             let left = (len - at) as u32 & 7;
             let last = if left == 0 { 0 } else { word & u64::MAX >> (64 - 8 * left) };
-            return print.finish(last, len);
+            return fingerprint.finish(last, len);
         }
-        print = print.word(word);
+        fingerprint = fingerprint.word(word);
     }
-    print.finish(0, len)
+    fingerprint.finish(0, len)
 }

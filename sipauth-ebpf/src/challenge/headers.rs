@@ -40,10 +40,10 @@ const LINES: usize = 40;
 
 const END: u64 = sip::pack(b"\r\n", 0, 2);
 
-/// Finds the headers of the request in the map.
+/// Finds the headers of the request in the map. Without `credentials` one that has some is not plain.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn sipauth_headers(len: u32) -> u32 {
+pub(super) extern "C" fn sipauth_headers(len: u32, credentials: u32) -> u32 {
     let (Some(draft), Some(request)) = (DRAFT.get_ptr_mut(0), search::Request::get()) else {
         return ODD;
     };
@@ -94,7 +94,7 @@ pub(super) extern "C" fn sipauth_headers(len: u32) -> u32 {
             }
             Some(header) => {
                 let slot = header as usize & (SLOTS - 1);
-                if draft.end[slot] != 0 {
+                if draft.end[slot] != 0 || slot == Header::Credentials as usize && credentials == 0 {
                     return ODD;
                 }
                 draft.at[slot] = at as u32;

@@ -54,7 +54,7 @@ impl Request {
 /// control character other than a tab before it (DEL is one).
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn sipauth_line(from: u32, len: u32) -> u32 {
+pub(super) extern "C" fn sipauth_line(from: u32, len: u32) -> u32 {
     let Some(request) = Request::get() else { return 0 };
     for i in 0..REQUEST_ROOM / 8 {
         // In even steps: an offset that depends on what was read would be a state of its own for the verifier.
@@ -101,7 +101,7 @@ const fn first(marked: u64) -> usize {
 /// The first offset in `from..to` whose bytes under `mask`, in lower case, are `wanted`; 0 for none.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn sipauth_seek(from: u32, to: u32, wanted: u64, mask: u64) -> u32 {
+pub(super) extern "C" fn sipauth_seek(from: u32, to: u32, wanted: u64, mask: u64) -> u32 {
     let Some(request) = Request::get() else { return 0 };
     let mut at = from as usize;
     for _ in 0..REQUEST_ROOM / 4 {
@@ -165,7 +165,7 @@ pub(crate) extern "C" fn sipauth_number(from: u32) -> u64 {
 /// A hash of the bytes in `from..to`, of at most 256, beginning with `seed`.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn sipauth_hash(from: u32, to: u32, seed: u64) -> u64 {
+pub(super) extern "C" fn sipauth_hash(from: u32, to: u32, seed: u64) -> u64 {
     let Some(request) = Request::get() else { return seed };
     let mut hash = seed;
     let (mut at, to) = (from as usize, to as usize);

@@ -8,7 +8,7 @@ use sipauth_common::{address::Address, challenge::hex};
 use super::{REQUEST_ROOM, search::Request};
 
 /// A longer response is the agent's: this one could not be sent in fragments.
-pub(crate) const MAX: usize = 1_300;
+pub(super) const MAX: usize = 1_300;
 
 /// The text in the making, at the beginning of the draft.
 pub(crate) struct Text {
@@ -71,20 +71,20 @@ impl Text {
 
     /// Appends a number in 16 hex digits.
     #[inline(always)]
-    pub(crate) fn hex(&mut self, number: u64) {
+    pub(super) fn hex(&mut self, number: u64) {
         self.word(hex((number >> 32) as u32), 8);
         self.word(hex(number as u32), 8);
     }
 
     #[inline(always)]
-    pub(crate) fn decimal(&mut self, number: u32) {
+    pub(super) fn decimal(&mut self, number: u32) {
         let digits = sipauth_decimal(number);
         self.word(digits & 0xff_ffff_ffff, (digits >> 56) as usize & 7);
     }
 
     /// Appends an address, of IPv6 without leaving out zeros.
     #[inline(always)]
-    pub(crate) fn address(&mut self, address: &Address) {
+    pub(super) fn address(&mut self, address: &Address) {
         if let Some(v4) = address.v4() {
             let v4 = u32::from_be(v4);
             for shift in [24, 16, 8, 0] {

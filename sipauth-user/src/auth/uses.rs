@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use sipauth_common::proof::{self, Print, State, moment, place};
+use sipauth_common::proof::{self, Fingerprint, State, moment, place};
 
 use super::{
     Timestamp,
@@ -56,7 +56,7 @@ impl Uses {
 
     /// Uses up a nonce. To be called only with credentials that are right.
     pub(super) fn take(&self, nonce: &Used, datagram: &[u8], from: SocketAddr, now: Timestamp) -> Use {
-        let print = Print::of(nonce.key, from.port(), datagram);
+        let fingerprint = Fingerprint::of(nonce.key, from.port(), datagram);
         // The kernel's clock, to a second, as long as nobody sets ours. Times are compared for retransmissions only.
         let clock = now.0.saturating_sub(u64::from(nonce.boot_s) * 1_000).saturating_mul(1_000_000);
         let slot = 2 * place(nonce.number) as usize;
@@ -67,14 +67,14 @@ impl Uses {
                 if self.word(slot).compare_exchange(claim, mine, SeqCst, SeqCst).is_err() {
                     return Use::Replay;
                 }
-                self.word(slot + 1).store(print, SeqCst);
+                self.word(slot + 1).store(fingerprint, SeqCst);
                 Use::First
             }
             // Either way, as of other nonces.
             State::Used(at) => {
                 let apart = u64::from(moment(clock).wrapping_sub(at).cast_signed().unsigned_abs()) << 20;
                 let recent = u128::from(apart) <= RETRANSMISSION.as_nanos();
-                if recent && self.word(slot + 1).load(SeqCst) == print {
+                if recent && self.word(slot + 1).load(SeqCst) == fingerprint {
                     Use::Retransmission
                 } else {
                     Use::Replay

@@ -151,13 +151,13 @@ fn report(options: &Options, rows: &[Row]) -> Result<()> {
         "own processes",
         "own programs",
         "own",
-        "times sipauth's",
+        "own, times",
         "in the caller's",
         "in the switch's",
         "together",
         "least and most",
         "whole machine",
-        "times sipauth",
+        "together, times",
         "rounds",
     ]);
     let own = |row: &Row| of(row, &|cost| cost.middle + cost.programs);
