@@ -1,5 +1,8 @@
 //! Passwords that the kernel program checks, with the agent beside it: what ends that, and that both remember what was used.
 
+use aya::maps::{Array, Map, MapData};
+use sipauth_common::abi;
+use sipauth_common::proof::{Slot, USES};
 use sipauth_tests::agent::Agent;
 use sipauth_tests::lab::{Host, Lab};
 use sipauth_tests::peers::{Uas, Via};
@@ -166,5 +169,65 @@ fn who_fails_is_counted_and_locked_out_though_he_is_known() -> anyhow::Result<()
         assert_eq!((by, statuses), (By::Nobody, vec![403]));
     }
     assert_eq!(caller.agent.stats()?.authentication("locked_out") - before, 3);
+    Ok(())
+}
+
+#[test]
+fn settings_that_are_reloaded_count_for_who_is_known_too() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
+    let _napi = lab.receives_from_xdp(Host::Softswitch)?;
+    let path = lab.state().join("callers.toml");
+    std::fs::write(&path, "")?;
+    let mut caller = Caller::new(&lab, &["--config", &path.to_string_lossy()])?;
+    assert_eq!(caller.by(PASSWORD)?, By::Agent);
+    assert_eq!(caller.by(PASSWORD)?, By::Kernel);
+    // Answered with `qop=auth` all the same.
+    for (settings, expected) in [
+        ("[digest]\nqop = \"auth-int\"\n", [By::Nobody, By::Nobody]),
+        ("[digest]\nqop = \"both\"\n", [By::Agent, By::Kernel]),
+        ("realm = \"sipauth\"\n", [By::Agent, By::Kernel]),
+    ] {
+        std::fs::write(&path, settings)?;
+        let said = caller.agent.cli(&["reload"])?;
+        assert_eq!(said.code, 0, "{said:?}");
+        for expected in expected {
+            assert_eq!(caller.by(PASSWORD)?, expected, "{settings}");
+        }
+    }
+    Ok(())
+}
+
+/// As after a flood, in which more nonces were made than are remembered.
+#[test]
+fn a_nonce_whose_use_may_be_forgotten_costs_another_challenge_and_no_call() -> anyhow::Result<()> {
+    require_root!(Ok(()));
+    let lab = lab();
+    let _softswitch = Uas::softswitch(&lab, Via::Udp4)?;
+    let _napi = lab.receives_from_xdp(Host::Softswitch)?;
+    let mut caller = Caller::new(&lab, &[])?;
+    assert_eq!(caller.by(PASSWORD)?, By::Agent);
+    let pin = caller.agent.bpffs().join(format!("v{}", abi::LAYOUT)).join(abi::MAP_NONCES);
+    let mut nonces = Array::<_, Slot>::try_from(Map::Array(MapData::from_pin(pin)?))?;
+    let (phone, room) = (Phone::new(USER, PASSWORD), format!("Subject: {}\r\n", "x".repeat(400)));
+    let (statuses, challenge) = exchange(&lab, Host::Stranger, PORT, &phone.invite("forgotten", 1, &room))?;
+    assert_eq!(statuses, [401], "{challenge}");
+    let made = nonces.get(&0, 0)?;
+    nonces.set(
+        0,
+        Slot {
+            claim: made.claim + u64::from(USES),
+            ..made
+        },
+        0,
+    )?;
+    let request = phone.invite("forgotten", 2, &phone.credentials(&challenge)?);
+    let (statuses, again) = exchange(&lab, Host::Stranger, PORT, &request)?;
+    assert!(statuses == [401] && again.contains("stale=true"), "{again}");
+    let request = phone.invite("forgotten", 3, &phone.credentials(&again)?);
+    let (by, statuses) = caller.send(PORT, &request)?;
+    assert!(by == By::Agent && statuses.contains(&200), "{by:?} {statuses:?}");
+    assert_eq!(caller.by(PASSWORD)?, By::Kernel);
     Ok(())
 }
