@@ -244,6 +244,10 @@ impl Maps {
     /// The kernel's answer. The prefilter is as it was then.
     pub fn renew_prefilter(&self) -> Result<()> {
         let mut filled = self.prefilter.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        self.fill_anew(&mut filled)
+    }
+
+    fn fill_anew(&self, filled: &mut Filled) -> Result<()> {
         let mut entries = 0;
         self.visit_sources(|source| entries += source.blocks())?;
         let Some(table) = self.prefilter.announce(entries) else {
@@ -293,19 +297,17 @@ impl Maps {
     /// # Errors
     /// The kernel's answer.
     pub fn keep_prefilter(&self) -> Result<bool> {
-        let (suspended, age, before) = {
-            let filled = self.prefilter.filled.lock().unwrap_or_else(PoisonError::into_inner);
-            (filled.suspended, filled.at.elapsed(), filled.set)
-        };
+        // Held to the end: it must not come into force again while it is suspended.
+        let mut filled = self.prefilter.filled.lock().unwrap_or_else(PoisonError::into_inner);
         let full = match self.prefilter.bits() {
             // Where it is as large as it can be and full of what is there, another one would be no better.
-            Some((bits, set)) if set * 100 > bits * FULL => set > before + before / 4 || self.prefilter_is_small()?,
+            Some((bits, set)) if set * 100 > bits * FULL => set > filled.set + filled.set / 4 || self.prefilter_is_small()?,
             Some(_) => false,
             None => true,
         };
-        let due = !suspended && (full || age > RENEWAL);
+        let due = !filled.suspended && (full || filled.at.elapsed() > RENEWAL);
         if due {
-            self.renew_prefilter()?;
+            self.fill_anew(&mut filled)?;
         }
         Ok(due)
     }
